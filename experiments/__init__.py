@@ -1,0 +1,1 @@
+"""Experiments: data, tasks, the comparison, figures and the Flower app."""

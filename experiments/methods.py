@@ -1,0 +1,92 @@
+"""What each method of the comparison is: a rule, and what it needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lasg_flwr.local import LocalSteps
+from lasg_flwr.oracle import Oracle
+from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Always, Rule
+from lasg_flwr.smoothness import local_steps_smoothness
+
+from .tasks import LinearOracle
+
+RULES: dict[str, type[Rule]] = {
+    "sgd": Always,
+    "lag": LAG,
+    "wk1": WK1,
+    "wk2": WK2,
+    "ps": PS,
+    "pse": PSE,
+    "local-sgd": Always,
+}
+LATER = ("sparse-local-sgd",)
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Parameters that the methods of one comparison share.
+
+    Attributes
+    ----------
+    learning_rate : float
+        η.
+    max_delay, d_max : int
+        D and d_max.
+    c : float, optional
+        Threshold constant; None is 1/η² (1 with local steps).
+    local_steps : int
+        H.
+    """
+
+    learning_rate: float
+    max_delay: int = 100
+    d_max: int = 10
+    c: float | None = None
+    local_steps: int = 1
+
+
+def build_rule(
+    method: str, parameters: Hyperparameters, oracles: Sequence[LinearOracle]
+) -> Rule:
+    """Return the rule of `method`, with the smoothness constants that PS needs.
+
+    Raises
+    ------
+    ValueError
+        For an unknown method.
+    """
+    if method not in RULES:
+        raise ValueError(f"unknown method {method!r}: choose from {', '.join(RULES)}")
+    options: dict[str, Any] = {
+        "c": parameters.c,
+        "d_max": parameters.d_max,
+        "max_delay": parameters.max_delay,
+    }
+    if method == "ps":
+        options["smoothness"] = tuple(_smoothness(o, parameters) for o in oracles)
+    return RULES[method](**options)
+
+
+def local_steps_of(method: str, parameters: Hyperparameters) -> int:
+    """Return H of a method: plain `sgd` never takes local steps."""
+    return 1 if method == "sgd" else parameters.local_steps
+
+
+def wrap(
+    oracle: LinearOracle, method: str, parameters: Hyperparameters
+) -> tuple[Oracle, float]:
+    """Return the oracle that a worker runs, and the server's step size for it."""
+    steps = local_steps_of(method, parameters)
+    if steps == 1 and method != "local-sgd":
+        return oracle, parameters.learning_rate
+    return LocalSteps(oracle, steps, parameters.learning_rate), 1.0
+
+
+def _smoothness(oracle: LinearOracle, parameters: Hyperparameters) -> float:
+    value = oracle.smoothness()
+    if parameters.local_steps == 1:
+        return value
+    return local_steps_smoothness(
+        value, parameters.learning_rate, parameters.local_steps
+    )

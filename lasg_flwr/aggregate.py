@@ -1,0 +1,209 @@
+"""S = Σ w_m h_m and W = Σ w_m, kept up to date: the two server memories."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import wire
+from .codecs import codec_from
+from .messages import Kind
+from .roster import Record
+from .vectors import F32, F64, frozen
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An accepted upload, decoded.
+
+    Attributes
+    ----------
+    kind : {"innovation", "full"}
+        Whether `decoded` is a difference or a gradient.
+    decoded : ndarray, shape (p,), float32
+        Gain applied.
+    payload : bytes
+        The bytes as received.
+    codec : str
+        Codec of the payload.
+    id : bytes, 16
+        The upload's id.
+    round : int
+        The round it was made in.
+    """
+
+    kind: Kind
+    decoded: F32
+    payload: bytes
+    codec: str
+    id: bytes
+    round: int
+
+
+def _weighted(x: F32 | F64, weight: float) -> F64:
+    return np.multiply(x, weight, dtype=np.float64)
+
+
+class Aggregate(ABC):
+    """The sum S in float64 and the weight W of the workers in it.
+
+    Attributes
+    ----------
+    total : ndarray, shape (p,), float64
+        S.
+    weight : float
+        W.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.total: F64 = np.zeros(size)
+        self.weight = 0.0
+
+    def mean(self) -> F64:
+        """Return ∇^k = S / W of equation (5)."""
+        return self.total / self.weight
+
+    @abstractmethod
+    def apply(self, record: Record, upload: Upload) -> None:
+        """Take in one upload of this round, in key order."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Bring S up to date: the round closes."""
+
+    @abstractmethod
+    def remove(self, record: Record) -> None:
+        """Take out a worker that leaves."""
+
+
+def _accept(record: Record, upload: Upload) -> None:
+    record.id = upload.id
+    record.round = upload.round
+
+
+class PerWorkerAggregate(Aggregate):
+    """Every h_m is held, so any upload can replace it and any worker can leave.
+
+    A round in which every worker replaces its h_m builds S anew from zero, in key
+    order: that is how `Always` with `Dense` comes out as SGD to the bit.
+
+    Attributes
+    ----------
+    members : int
+        How many workers are part of S.
+    """
+
+    def __init__(self, size: int, keep_payloads: bool, members: int = 0) -> None:
+        super().__init__(size)
+        self._keep_payloads = keep_payloads
+        self._incoming: F64 | None = None
+        self._outgoing: F64 | None = None
+        self.members = members
+        self._replaced = 0
+
+    def apply(self, record: Record, upload: Upload) -> None:
+        """Replace or add the worker's h_m."""
+        if self._incoming is None:
+            self._incoming = np.zeros_like(self.total)
+        new = upload.decoded
+        if record.counted:
+            old = self.held(record)
+            if self._outgoing is None:
+                self._outgoing = np.zeros_like(self.total)
+            self._outgoing += _weighted(old, record.weight)
+            if upload.kind == "innovation":
+                new = frozen(old + new)
+        else:
+            self.weight += record.weight
+            self.members += 1
+            record.counted = True
+        self._replaced += 1
+        self._incoming += _weighted(new, record.weight)
+        record.held = upload.payload if self._keep_payloads else new
+        record.held_codec = upload.codec if self._keep_payloads else ""
+        _accept(record, upload)
+
+    def settle(self) -> None:
+        """Set S to Σ w h: from zero if all were replaced, else S − old + new."""
+        if self._incoming is None:
+            return
+        if self._replaced == self.members:
+            self.total = self._incoming
+        else:
+            if self._outgoing is not None:
+                self.total -= self._outgoing
+            self.total += self._incoming
+        self._incoming = self._outgoing = None
+        self._replaced = 0
+
+    def remove(self, record: Record) -> None:
+        """Subtract the worker's h_m."""
+        if record.counted:
+            self.total -= _weighted(self.held(record), record.weight)
+            self.weight -= record.weight
+            self.members -= 1
+        if self.members == 0:
+            self.total = np.zeros_like(self.total)
+            self.weight = 0.0
+        record.held, record.counted, record.id = None, False, None
+
+    def held(self, record: Record) -> F32:
+        """Return h_m of a worker that is part of S."""
+        if isinstance(record.held, bytes):
+            codec = codec_from(record.held_codec)
+            return wire.decode(record.held, codec, self.total.size)
+        if record.held is None:
+            raise ValueError(f"nothing is held of worker {record.key}")
+        return record.held
+
+
+class SumOnlyAggregate(Aggregate):
+    """Only S is held: O(p) memory, whatever the number of workers.
+
+    A worker that comes back without its h_m cannot be replaced in S. Its upload is
+    set aside and it is gone; a new start drops S and begins with what was set aside.
+
+    Attributes
+    ----------
+    aside : ndarray, shape (p,), float64
+        Weighted sum of the uploads set aside.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.aside: F64 = np.zeros(size)
+
+    def apply(self, record: Record, upload: Upload) -> None:
+        """Add an innovation or a first upload; set aside what cannot be replaced."""
+        weighted = _weighted(upload.decoded, record.weight)
+        if upload.kind == "full" and record.counted:
+            self.aside += weighted
+            record.gone = True
+        else:
+            self.total += weighted
+            if not record.counted:
+                self.weight += record.weight
+                record.counted = True
+        _accept(record, upload)
+
+    def settle(self) -> None:
+        """Nothing: S is up to date already."""
+
+    def remove(self, record: Record) -> None:
+        """Mark the worker gone: its h_m cannot be subtracted."""
+        if record.counted and not record.gone:
+            record.gone = True
+            record.id = None
+
+    def new_start(self, records: list[Record]) -> None:
+        """Begin anew with the uploads that were set aside; all others are forgotten."""
+        self.total, self.aside = self.aside, np.zeros_like(self.total)
+        self.weight = 0.0
+        for record in records:
+            kept = record.gone and record.id is not None
+            record.counted = kept
+            record.gone = False
+            if kept:
+                self.weight += record.weight
+            else:
+                record.id = None

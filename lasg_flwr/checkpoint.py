@@ -1,0 +1,68 @@
+"""Atomic save and load of arrays with JSON metadata, as safetensors files."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from .errors import CheckpointError
+
+Arrays = dict[str, NDArray[Any]]
+_META = "lasg"
+
+
+def to_bytes(arrays: Mapping[str, NDArray[Any]], meta: dict[str, Any]) -> bytes:
+    """Serialise arrays and metadata.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        Any dtypes that safetensors knows.
+    meta : dict
+        JSON-ready values.
+    """
+    contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    return save(contiguous, {_META: json.dumps(meta, separators=(",", ":"))})
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves the old or the new one, never a half one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Load what `to_bytes` made and `write` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return arrays, json.loads((file.metadata() or {})[_META])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error}") from None

@@ -1,0 +1,76 @@
+"""What every codec offers."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..vectors import F32
+
+
+@dataclass(frozen=True)
+class Codec(ABC):
+    """A map from vectors to bytes and back; decoding is deterministic to the bit.
+
+    A codec declares its constant, which the contract suite measures:
+
+    - *contractive*: E‖C(x) − x‖² ≤ (1 − α)‖x‖² with α = `alpha` > 0;
+    - *unbiased*: E[Q(x)] = x and E‖Q(x) − x‖² ≤ ω‖x‖² with ω = `omega`.
+
+    A lossless codec has α = 1 and ω = 0.
+    """
+
+    name: ClassVar[str]
+    tag: ClassVar[int]
+    """One byte that names the codec on the wire."""
+
+    @property
+    def parameters(self) -> bytes:
+        """Parameters that stand in the payload's header, at most 255 bytes."""
+        return b""
+
+    @property
+    def lossless(self) -> bool:
+        """Whether decode(encode(x)) equals x to the bit."""
+        return False
+
+    def alpha(self, size: int) -> float | None:
+        """Return the contraction constant for vectors of `size`, if there is one."""
+        return None
+
+    def omega(self, size: int) -> float | None:
+        """Return the variance constant for vectors of `size`, if unbiased."""
+        return None
+
+    @abstractmethod
+    def encode(self, x: F32, rng: np.random.Generator) -> bytes:
+        """Encode the finite vector `x`; random rounding draws from `rng`."""
+
+    @abstractmethod
+    def decode(self, body: bytes, size: int) -> F32:
+        """Decode a body into a vector of length `size`.
+
+        Raises
+        ------
+        WireError
+            If the body is not one of this codec for this size. Nothing beyond the
+            vector and the body is allocated before the lengths are checked.
+        """
+
+    def innovation_gain(self, size: int) -> float:
+        """Return the factor on decoded innovations: 1, or 1/(1+ω) if only unbiased.
+
+        Innovation memory is stable only under a contraction; Q/(1+ω) is one.
+
+        Raises
+        ------
+        ValueError
+            If the codec is neither contractive nor unbiased.
+        """
+        if self.lossless or self.alpha(size):
+            return 1.0
+        omega = self.omega(size)
+        if omega is None:
+            raise ValueError(f"codec {self.name!r} declares neither alpha nor omega")
+        return 1.0 / (1.0 + omega)

@@ -1,0 +1,25 @@
+"""Errors of this package; all derive from `LasgError`."""
+
+
+class LasgError(Exception):
+    """Base class of the errors of this package."""
+
+
+class WireError(LasgError, ValueError):
+    """Bytes from a peer that are not a valid message or payload."""
+
+
+class NonFiniteGradientError(LasgError, ValueError):
+    """An oracle returned a gradient with NaN or infinity."""
+
+
+class DuplicateKeyError(LasgError, ValueError):
+    """Two workers claim the same key."""
+
+
+class CheckpointError(LasgError, ValueError):
+    """A checkpoint is damaged, or belongs to another model, rule or version."""
+
+
+class CompositionError(LasgError, RuntimeError):
+    """A wrapper or mod that does not compose with lazy aggregation is in use."""

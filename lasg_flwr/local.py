@@ -1,0 +1,82 @@
+"""Local steps: H steps of local SGD as one lazily aggregated pseudo-gradient."""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from .oracle import Oracle
+from .vectors import F32
+
+
+@dataclass(frozen=True)
+class LocalSteps:
+    """An oracle whose gradient is the pseudo-gradient u = θ^k − θ_local.
+
+    θ_local is reached from θ^k by H local SGD steps on H minibatches; both points of
+    WK2 use the same H minibatches. The server's step for it is 1, and so is c: with
+    H = 1 this is the gradient path, scaled by η, up to rounding.
+
+    Parameters
+    ----------
+    oracle : Oracle
+        Draws one minibatch and computes its gradient.
+    steps : int
+        H ≥ 1.
+    learning_rate : float
+        η of the local steps.
+
+    Raises
+    ------
+    ValueError
+        If `steps` or `learning_rate` is out of range.
+
+    Examples
+    --------
+    >>> class Slope:
+    ...     num_examples = 1
+    ...     def draw(self, rng):
+    ...         return None
+    ...     def gradient(self, theta, batch):
+    ...         return np.float32([1.0])
+    >>> local = LocalSteps(Slope(), steps=4, learning_rate=0.5)
+    >>> batches = local.draw(np.random.default_rng(0))
+    >>> local.gradient(np.float32([0.0]), batches).tolist()
+    [2.0]
+    """
+
+    oracle: Oracle
+    steps: int
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps must be an integer >= 1, got {self.steps!r}")
+        if not (isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(
+                f"learning_rate must be finite and > 0, got {self.learning_rate!r}"
+            )
+
+    @property
+    def num_examples(self) -> int:
+        """Number of training examples."""
+        return self.oracle.num_examples
+
+    @property
+    def gradients_per_call(self) -> int:
+        """H."""
+        return self.steps
+
+    def draw(self, rng: np.random.Generator) -> list[Any]:
+        """Draw H minibatches."""
+        return [self.oracle.draw(rng) for _ in range(self.steps)]
+
+    def gradient(self, theta: F32, batch: list[Any]) -> F32:
+        """Return θ − θ_local after one local step on each minibatch."""
+        local = theta
+        for minibatch in batch:
+            local = local - np.float32(self.learning_rate) * self.oracle.gradient(
+                local, minibatch
+            )
+        return theta - local

@@ -1,0 +1,312 @@
+"""Requests and replies: what the two state machines say to each other."""
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from hashlib import blake2b
+from math import isfinite, isnan, nan
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from .codecs import Codec, codec_from
+from .errors import WireError
+from .rules import Rule, rule_from
+from .vectors import F32
+
+Memory = Literal["innovation", "gradient"]
+ServerMemory = Literal["per-worker", "sum-only"]
+Kind = Literal["skip", "innovation", "full"]
+
+VERSION = 1
+ID_BYTES = SESSION_BYTES = 16
+_NO_ID = bytes(ID_BYTES)
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+_REPLY = struct.Struct("<BBB16s16sQQddQI")
+_ID_HEAD = struct.Struct("<16sQQB")
+_U64 = 1 << 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What server and workers agree on for a run; chosen on the server alone.
+
+    Attributes
+    ----------
+    rule, codec : str
+        String forms. The worker's form of a rule has neither c nor L_m.
+    memory : {"innovation", "gradient"}
+        What an upload is relative to: the last decoded gradient, or nothing.
+    server_memory : {"per-worker", "sum-only"}
+        Whether the server holds every h_m, or only their weighted sum: O(p).
+    seed : int
+        Seed of the run, for batches and rounding.
+    """
+
+    rule: str
+    codec: str
+    memory: Memory
+    server_memory: ServerMemory
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.memory not in get_args(Memory):
+            raise ValueError(
+                f"unknown memory {self.memory!r}: choose one of {get_args(Memory)}"
+            )
+        if self.server_memory not in get_args(ServerMemory):
+            raise ValueError(
+                f"unknown server memory {self.server_memory!r}: choose one of "
+                f"{get_args(ServerMemory)}"
+            )
+        if not isinstance(self.seed, int) or not 0 <= self.seed < _U64:
+            raise ValueError(
+                f"seed must be an integer in [0, 2**64), got {self.seed!r}"
+            )
+        codec = self.codec_object
+        if self.memory == "gradient" and self.server_memory == "sum-only":
+            raise ValueError(
+                "gradient memory needs server_memory='per-worker': the server must "
+                "subtract a worker's old gradient; or choose memory='innovation'"
+            )
+        if self.memory == "gradient" and codec.omega(2) is None:
+            raise ValueError(
+                f"codec {self.codec!r} is biased, so it cannot be used with gradient "
+                "memory; choose memory='innovation' or an unbiased codec"
+            )
+        _ = self.rule_object
+
+    @cached_property
+    def rule_object(self) -> Rule:
+        """The rule."""
+        return rule_from(self.rule)
+
+    @cached_property
+    def codec_object(self) -> Codec:
+        """The codec of the run."""
+        return codec_from(self.codec)
+
+    @cached_property
+    def h_dtype(self) -> type[np.floating[Any]]:
+        """Precision in which a worker keeps h_m: in float32 sums would drift."""
+        return np.float64 if self.server_memory == "sum-only" else np.float32
+
+    @cached_property
+    def sends_innovations(self) -> bool:
+        """Whether a worker with a known base sends g − h_m rather than g."""
+        if self.memory != "innovation":
+            return False
+        return self.server_memory == "sum-only" or not self.codec_object.lossless
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the server sends to a worker.
+
+    Attributes
+    ----------
+    settings : Settings
+        Agreed for the run.
+    session : bytes, 16
+        Random for each life of a server process.
+    round : int
+        The server's counter k.
+    theta : ndarray, shape (p,), float32
+        θ^k, read-only.
+    threshold : float
+        T^k.
+    have : bytes, 16, or None
+        Id of the worker's last upload that the server accepted.
+    force : bool
+        Whether the worker must upload.
+    full_codec : str
+        Codec of a full upload to this request.
+    """
+
+    settings: Settings
+    session: bytes
+    round: int
+    theta: F32
+    threshold: float
+    have: bytes | None
+    force: bool
+    full_codec: str
+
+    def header(self) -> str:
+        """Return everything but θ as compact JSON."""
+        fields: dict[str, Any] = {
+            "version": VERSION,
+            "settings": asdict(self.settings),
+            "session": self.session.hex(),
+            "round": self.round,
+            "threshold": self.threshold,
+            "have": None if self.have is None else self.have.hex(),
+            "force": self.force,
+            "full_codec": self.full_codec,
+        }
+        return json.dumps(fields, separators=(",", ":"))
+
+    @classmethod
+    def from_header(cls, text: str, theta: F32) -> "Request":
+        """Read a request that a server sent.
+
+        Raises
+        ------
+        WireError
+            If it is not a request of this version.
+        """
+        try:
+            fields = json.loads(text)
+            version = fields.pop("version")
+            if version != VERSION:
+                raise ValueError(f"version {version!r}, this release reads {VERSION}")
+            have = fields.pop("have")
+            request = cls(
+                settings=Settings(**fields.pop("settings")),
+                session=_fixed(bytes.fromhex(fields.pop("session"))),
+                have=None if have is None else _fixed(bytes.fromhex(have)),
+                theta=theta,
+                **fields,
+            )
+            request.check()
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise WireError(f"not a request of this release: {error}") from None
+        return request
+
+    def check(self) -> None:
+        """Raise ValueError unless round, threshold, force and codec make sense."""
+        if not isinstance(self.round, int) or not 0 <= self.round < _U64:
+            raise ValueError(f"bad round {self.round!r}")
+        if not isinstance(self.threshold, float | int) or not self.threshold >= 0:
+            raise ValueError(f"bad threshold {self.threshold!r}")
+        if not isinstance(self.force, bool):
+            raise ValueError(f"bad force {self.force!r}")
+        codec_from(self.full_codec)
+
+
+def _fixed(value: bytes) -> bytes:
+    if len(value) != ID_BYTES:
+        raise ValueError(f"an id of {len(value)} bytes, expected {ID_BYTES}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a worker answers.
+
+    Attributes
+    ----------
+    session, round : bytes, int
+        Those of the request.
+    key : int
+        The worker's key, which seeds and the order of summation hang on.
+    base : bytes, 16, or None
+        The request's `have`, if the worker has that upload; else None.
+    kind : {"skip", "innovation", "full"}
+        What the payload is.
+    payload : bytes
+        See `lasg_flwr.wire`; empty for a skip.
+    lhs : float
+        Left-hand side of a worker's rule; NaN where none was computed.
+    ratio : float or None
+        Equation (17) (PSE).
+    examples : int
+        Number of the worker's training examples.
+    gradient_evaluations : int
+        Minibatch gradients computed for this reply.
+    """
+
+    session: bytes
+    round: int
+    key: int
+    base: bytes | None
+    kind: Kind
+    payload: bytes = b""
+    lhs: float = nan
+    ratio: float | None = None
+    examples: int = 1
+    gradient_evaluations: int = 0
+
+    def header(self) -> bytes:
+        """Return everything but the payload, as bytes."""
+        return _REPLY.pack(
+            VERSION,
+            _KINDS.index(self.kind),
+            self.base is not None,
+            self.session,
+            self.base or _NO_ID,
+            self.round,
+            self.key,
+            self.lhs,
+            nan if self.ratio is None else self.ratio,
+            self.examples,
+            self.gradient_evaluations,
+        )
+
+    @classmethod
+    def from_header(cls, header: bytes, payload: bytes) -> "Reply":
+        """Read a reply that a worker sent.
+
+        Raises
+        ------
+        WireError
+            If it is not a reply of this version.
+
+        Examples
+        --------
+        >>> reply = Reply(bytes(16), 3, 7, None, "full", b"...")
+        >>> copy = Reply.from_header(reply.header(), b"...")
+        >>> (copy.round, copy.key, copy.kind, copy.base)
+        (3, 7, 'full', None)
+        """
+        if len(header) != _REPLY.size or header[0] != VERSION:
+            raise WireError(
+                f"a reply header of {len(header)} bytes, version {header[:1]!r}; this "
+                f"release reads {_REPLY.size} bytes, version {VERSION}"
+            )
+        _, kind, known, session, base, round_, key, lhs, ratio, n, evaluations = (
+            _REPLY.unpack(header)
+        )
+        if kind >= len(_KINDS) or known > 1:
+            raise WireError(f"a reply of unknown kind {kind} or flag {known}")
+        return cls(
+            session,
+            round_,
+            key,
+            base if known else None,
+            _KINDS[kind],
+            payload,
+            lhs,
+            None if isnan(ratio) else ratio,
+            n,
+            evaluations,
+        )
+
+    def is_sane(self) -> bool:
+        """Return whether the numbers of the header can be used."""
+        ratio_ok = self.ratio is None or (isfinite(self.ratio) and self.ratio >= 0)
+        return ratio_ok and self.examples >= 1
+
+
+def upload_id(request_have: bytes | None, reply: Reply) -> bytes:
+    """Return an upload's id: blake2b-128(have, session, round, key, kind, payload).
+
+    Both sides compute it. Every field but the payload has a fixed length, so that no
+    two different uploads hash the same bytes.
+
+    Examples
+    --------
+    >>> a = Reply(bytes(16), 3, 7, None, "full", b"x")
+    >>> upload_id(None, a) == upload_id(bytes(16), a)
+    False
+    """
+    digest = blake2b(digest_size=ID_BYTES)
+    digest.update(b"\0" + _NO_ID if request_have is None else b"\1" + request_have)
+    digest.update(
+        struct.pack(
+            "<16sQQB", reply.session, reply.round, reply.key, _KINDS.index(reply.kind)
+        )
+    )
+    digest.update(reply.payload)
+    return digest.digest()

@@ -1,0 +1,83 @@
+"""What a worker must offer: draw a batch, and the gradient at a point on that batch."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from .vectors import F32
+
+
+@runtime_checkable
+class Oracle(Protocol):
+    """The loss of one worker, seen through minibatch gradients.
+
+    An oracle must be deterministic: the same θ and batch give the same gradient to
+    the bit, and the same generator state draws the same batch. It keeps no state
+    that matters between rounds.
+
+    An oracle may also offer (each is looked up by name and used if there):
+
+    - ``configure(config)``: is given the server's ``train_config`` before a round;
+    - ``metrics()``: a dict of numbers about the last gradient, sent with the reply;
+    - ``evaluate(theta)``: ``(loss, num_examples, metrics)`` on local test data;
+    - ``gradients_per_call``: minibatch gradients that one call computes (default 1);
+    - ``size``: the length p of θ, so that a wrong one is refused up front.
+    """
+
+    @property
+    def num_examples(self) -> int:
+        """Number of training examples, at least 1."""
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """Draw the batch ξ of a round, taking all randomness from `rng`."""
+
+    def gradient(self, theta: F32, batch: Any) -> F32:
+        """Return ∇ℓ(θ; ξ), the gradient of the *mean* loss over the batch.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (p,), float32
+            Where; read-only.
+        batch : object
+            What `draw` returned.
+
+        Returns
+        -------
+        ndarray, shape (p,), float32
+            A new array; it is kept, not copied.
+        """
+
+
+class BatchedGradient(Protocol):
+    """Gradients of many workers in one call, for the in-process engine."""
+
+    def __call__(
+        self, workers: Sequence[int], thetas: Sequence[F32], batches: Sequence[Any]
+    ) -> Sequence[F32]:
+        """Return one gradient for each (worker, θ, batch).
+
+        Parameters
+        ----------
+        workers : sequence of int
+            Positions of the workers' oracles; one may occur twice.
+        thetas : sequence of ndarray, shape (p,)
+            Where each gradient is wanted; often the same object.
+        batches : sequence of object
+            What the workers' oracles drew.
+        """
+
+
+def check_oracle(oracle: Oracle) -> None:
+    """Raise ValueError or TypeError if `oracle` cannot serve a worker."""
+    for name in ("num_examples", "draw", "gradient"):
+        if not hasattr(oracle, name):
+            raise TypeError(
+                f"{type(oracle).__name__} is no oracle: it has no {name!r}; see "
+                "lasg_flwr.Oracle for what is needed"
+            )
+    if oracle.num_examples < 1:
+        raise ValueError(
+            f"the oracle has num_examples={oracle.num_examples}: a worker needs at "
+            "least one training example; leave workers without data out"
+        )

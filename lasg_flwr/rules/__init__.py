@@ -1,0 +1,63 @@
+"""The rules that say who uploads, one file each.
+
+| rule | decided by | left-hand side |
+|---|---|---|
+| `Always` | nobody: always upload | |
+| `LAG` | worker | (7), two samples |
+| `WK1` | worker | (9), against a snapshot |
+| `WK2` | worker | (12), two iterates on one sample |
+| `PS` | server | (14), known smoothness |
+| `PSE` | server | (16), estimated smoothness |
+"""
+
+from ..registry import discover, parse
+from ..registry import spec_of as _spec_of
+from .always import Always
+from .base import Decision, Evidence, Rule, ServerRule, WorkerRule, decide
+from .lag import LAG
+from .ps import PS
+from .pse import PSE
+from .wk1 import WK1
+from .wk2 import WK2
+
+RULES: dict[str, type[Rule]] = discover(__name__, Rule)
+"""All rules by name; a new file in this folder is found by itself."""
+
+
+def rule_from(spec: "str | Rule") -> Rule:
+    """Return the rule of a string form such as ``"wk2"`` or ``"wk1:max_delay=50"``.
+
+    Examples
+    --------
+    >>> rule_from("wk2:c=100,d_max=5")
+    WK2(c=100, d_max=5, max_delay=100)
+    >>> rule_from("wk9")
+    Traceback (most recent call last):
+      ...
+    ValueError: unknown rule 'wk9': choose one of lag, ps, pse, sgd, wk1, wk2
+    """
+    return spec if isinstance(spec, Rule) else parse(spec, RULES, "rule")
+
+
+def worker_spec(rule: Rule) -> str:
+    """Return the string form that a worker needs: it knows neither c nor L_m."""
+    return _spec_of(type(rule)(d_max=rule.d_max, max_delay=rule.max_delay))
+
+
+__all__ = [
+    "LAG",
+    "PS",
+    "PSE",
+    "RULES",
+    "WK1",
+    "WK2",
+    "Always",
+    "Decision",
+    "Evidence",
+    "Rule",
+    "ServerRule",
+    "WorkerRule",
+    "decide",
+    "rule_from",
+    "worker_spec",
+]

@@ -1,0 +1,68 @@
+"""LASG-PS: the server contacts a worker when θ has moved far enough."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import ClassVar
+
+from .base import ServerRule
+
+
+@dataclass(frozen=True)
+class PS(ServerRule):
+    """Contact worker m iff L_m² ‖θ^k − θ^{k−τ}‖² > T^k: (14), Algorithm 3.
+
+    The server keeps θ^{k−τ}; nothing is sent to the others, and they compute nothing.
+
+    Parameters
+    ----------
+    smoothness : float, sequence or mapping of float, optional
+        L_m: one for all, by worker key as position, or by worker key. See
+        `lasg_flwr.smoothness` for linear models. The server cannot do without.
+
+    Examples
+    --------
+    >>> PS(smoothness=0.5).lhs(0.5, squared_distance=8.0)
+    2.0
+    >>> PS(smoothness={7: 1.5}).smoothness_of(7)
+    1.5
+    """
+
+    name: ClassVar[str] = "ps"
+
+    smoothness: float | Sequence[float] | Mapping[int, float] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for value in _values(self.smoothness):
+            if not (isfinite(value) and value > 0):
+                raise ValueError(f"smoothness must be finite and > 0, got {value!r}")
+
+    def smoothness_of(self, key: int) -> float:
+        """Return L_m of the worker with this key.
+
+        Raises
+        ------
+        ValueError
+            If none was given for it.
+        """
+        given = self.smoothness
+        if isinstance(given, int | float):
+            return float(given)
+        try:
+            if given is not None:
+                return float(given[key])
+        except (KeyError, IndexError):
+            pass
+        raise ValueError(
+            f"PS has no smoothness constant for worker {key}: pass smoothness=..., "
+            "one for all or one by worker key, or use PSE, which estimates it"
+        )
+
+
+def _values(given: float | Sequence[float] | Mapping[int, float] | None) -> list[float]:
+    if given is None:
+        return []
+    if isinstance(given, Mapping):
+        return list(given.values())
+    return list(given) if isinstance(given, Sequence) else [given]

@@ -1,0 +1,486 @@
+"""The server's state machine: ask, keep what is valid, and move θ."""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import inf
+from typing import Literal
+
+import numpy as np
+
+from . import wire
+from .aggregate import Aggregate, PerWorkerAggregate, SumOnlyAggregate, Upload
+from .codecs import Codec, codec_from, spec_of
+from .errors import LasgError, WireError
+from .history import StepHistory
+from .ledger import Ledger
+from .messages import (
+    SESSION_BYTES,
+    Memory,
+    Reply,
+    Request,
+    ServerMemory,
+    Settings,
+    upload_id,
+)
+from .roster import IterateStore, Record, Roster
+from .rules import PS, Rule, ServerRule, rule_from, worker_spec
+from .steps import SGD, ServerStep
+from .vectors import F32, frozen, is_finite, squared_distance
+
+Weighting = Literal["equal", "examples"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a reply: kept, or the reason why it changed nothing."""
+
+    kept: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """What happened in a round.
+
+    Attributes
+    ----------
+    round : int
+        k.
+    threshold : float
+        T^k.
+    contacted, uploaded, skipped, refused : int
+        Requests sent; replies kept that upload or skip; replies refused.
+    moved : bool
+        Whether θ was moved.
+    new_start : bool
+        Whether all workers will be refreshed (sum-only memory).
+    """
+
+    round: int
+    threshold: float
+    contacted: int
+    uploaded: int
+    skipped: int
+    refused: int
+    moved: bool
+    new_start: bool
+
+
+@dataclass(slots=True)
+class _Round:
+    """The round that is open: who was asked, and what was kept."""
+
+    threshold: float
+    contacted: int = 0
+    asked: dict[int, Request] = field(default_factory=dict)
+    nodes: set[int] = field(default_factory=set)
+    keys: set[int] = field(default_factory=set)
+    waiting: dict[int, tuple[int, Reply, Upload | None]] = field(default_factory=dict)
+    uploaded: int = 0
+    skipped: int = 0
+    refused: int = 0
+
+
+class LasgServer:
+    """The server of section 2 of the protocol, without any transport.
+
+    A round is `open_round`, any number of `receive`, and `close_round`.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (p,)
+        θ^0.
+    rule : str or Rule (default: "wk2")
+        Who uploads.
+    codec : str or Codec (default: "dense")
+        How uploads are encoded.
+    memory : {"innovation", "gradient"} (default: "innovation")
+        Whether an upload carries g − h_m or g.
+    server_memory : {"per-worker", "sum-only"} (default: "per-worker")
+        Whether the server holds each h_m, or only their weighted sum: O(p).
+    step : float or ServerStep (default: 0.1)
+        The server's step; a number is plain SGD's learning rate.
+    weights : {"equal", "examples"} (default: "equal")
+        w_m; fixed at a worker's first acceptance.
+    full_codec : str or Codec, optional
+        Codec of full uploads after a worker's first; left out, "dense" under
+        sum-only memory and the run's codec otherwise.
+    gone_share : float (default: 0.25)
+        Sum-only memory: a new start is made once more than this share of the
+        workers lost their state.
+    seed : int (default: 0)
+        Seed of batches and rounding.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (p,), float32
+        θ^k, read-only.
+    round : int
+        k.
+    ledger : Ledger
+        What was sent.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or two do not go together.
+    """
+
+    def __init__(
+        self,
+        theta: F32,
+        rule: str | Rule = "wk2",
+        codec: str | Codec = "dense",
+        *,
+        memory: Memory = "innovation",
+        server_memory: ServerMemory = "per-worker",
+        step: float | ServerStep = 0.1,
+        weights: Weighting = "equal",
+        full_codec: str | Codec | None = None,
+        gone_share: float = 0.25,
+        seed: int = 0,
+    ) -> None:
+        self.theta = _checked_theta(theta)
+        self.rule = rule_from(rule)
+        self.step = step if isinstance(step, ServerStep) else SGD(step)
+        self.c = self.step.default_c() if self.rule.c is None else self.rule.c
+        if isinstance(self.rule, PS) and self.rule.smoothness is None:
+            self.rule.smoothness_of(0)
+        if weights not in ("equal", "examples"):
+            raise ValueError(f"weights must be 'equal' or 'examples', got {weights!r}")
+        if not 0.0 <= gone_share <= 1.0:
+            raise ValueError(f"gone_share must lie in [0, 1], got {gone_share!r}")
+        self.weights = weights
+        self.gone_share = gone_share
+        codec = codec_from(codec)
+        self.settings = Settings(
+            worker_spec(self.rule), spec_of(codec), memory, server_memory, seed
+        )
+        sum_only = server_memory == "sum-only"
+        fallback = "dense" if sum_only else codec
+        self.full_codec = spec_of(codec_from(full_codec or fallback))
+        self._gain = codec.innovation_gain(self.theta.size)
+        self.session = secrets.token_bytes(SESSION_BYTES)
+        self.round = 0
+        self.history = StepHistory(self.rule.d_max)
+        self.roster = Roster()
+        self.iterates = IterateStore()
+        self.ledger = Ledger()
+        self.aggregate: Aggregate = (
+            SumOnlyAggregate(self.theta.size)
+            if sum_only
+            else PerWorkerAggregate(self.theta.size, memory == "gradient")
+        )
+        self._open: _Round | None = None
+
+    @property
+    def threshold(self) -> float:
+        """T^k of the round to come."""
+        return self.history.threshold(self.c)
+
+    def introduce(self, node: int, key: int, examples: int = 1) -> None:
+        """Tell the server the key of a node ahead of its first reply.
+
+        Raises
+        ------
+        DuplicateKeyError
+            If another node has that key.
+        """
+        self.check_between_rounds("introduce a worker")
+        self.roster.introduce(Record(key, node, self._weight(examples)))
+
+    def open_round(self, nodes: Iterable[int]) -> list[tuple[int, Request]]:
+        """Start round k: return the requests to send.
+
+        Parameters
+        ----------
+        nodes : iterable of int
+            The nodes that this round can reach (a sample of all, for instance).
+
+        Returns
+        -------
+        list of (int, Request)
+            Nodes to contact; the others are left alone this round.
+        """
+        self.check_between_rounds("open a round")
+        self._open = _Round(self.threshold)
+        distances: dict[int, float] = {}
+        requests = []
+        reachable = 0
+        for node in nodes:
+            reachable += 1
+            record = self.roster.at(node)
+            force = self._force(record, distances)
+            if force is None:
+                continue
+            request = self._request(record, force)
+            self._open.asked[node] = request
+            requests.append((node, request))
+        self._open.contacted = len(requests)
+        dense = 4 * self.theta.size
+        self.ledger.sgd_uplink_bytes += dense * reachable
+        self.ledger.sgd_downlink_bytes += dense * reachable
+        self.ledger.downloads += len(requests)
+        self.ledger.downlink_bytes += dense * len(requests)
+        return requests
+
+    def receive(self, node: int, reply: Reply) -> Verdict:
+        """Keep a reply if it is valid; anything else changes nothing but a counter.
+
+        Parameters
+        ----------
+        node : int
+            Where it came from, as the transport knows it.
+        reply : Reply
+            What it says.
+        """
+        self.ledger.uplink_bytes += len(reply.payload)
+        try:
+            self._keep(node, reply)
+        except WireError as refusal:
+            reason = str(refusal).partition(":")[0]
+            self.refuse(reason)
+            return Verdict(False, str(refusal))
+        self._apply_ready()
+        return Verdict(True)
+
+    def refuse(self, reason: str) -> None:
+        """Count a reply that was refused before it could be read."""
+        self.ledger.refused[reason] += 1
+        if self._open is not None:
+            self._open.refused += 1
+
+    def close_round(self) -> RoundReport:
+        """Apply what was kept, in key order, move θ, and go on to round k + 1.
+
+        Raises
+        ------
+        LasgError
+            If no round is open, or θ^{k+1} is not finite.
+        """
+        if self._open is None:
+            raise LasgError("no round is open: call open_round first")
+        current = self._open
+        current.asked.clear()
+        self._apply_ready()
+        self._open = None
+        self.aggregate.settle()
+        moved = self._move()
+        new_start = self._maybe_new_start()
+        self.round += 1
+        self.iterates.drop_until(self.round - self.rule.max_delay)
+        self.ledger.rounds += 1
+        return RoundReport(
+            self.round - 1,
+            current.threshold,
+            current.contacted,
+            current.uploaded,
+            current.skipped,
+            current.refused,
+            moved,
+            new_start,
+        )
+
+    def leave(self, key: int) -> None:
+        """Take a worker out: it is not coming back, or not soon.
+
+        Per-worker memory subtracts its h_m; under sum-only memory it is gone.
+        """
+        self.check_between_rounds("remove a worker")
+        record = self.roster.records[key]
+        self._forget_iterate(record)
+        self.aggregate.remove(record)
+
+    def _force(self, record: Record | None, distances: dict[int, float]) -> bool | None:
+        """Return whether to force an upload; None to leave the worker alone."""
+        if record is None:
+            return True
+        if record.gone:
+            return None
+        if record.id is None or self.round - record.round >= self.rule.max_delay:
+            return True
+        if not isinstance(self.rule, ServerRule):
+            return False
+        return True if self._server_lhs(record, distances) > self.threshold else None
+
+    def _server_lhs(self, record: Record, distances: dict[int, float]) -> float:
+        rule = self.rule
+        if not isinstance(rule, ServerRule):
+            raise TypeError(f"{rule.name} is not decided by the server")
+        stored = self.iterates.get(record.round)
+        if stored is None:
+            return inf
+        if record.round not in distances:
+            distances[record.round] = squared_distance(self.theta, stored)
+        known = (
+            rule.smoothness_of(record.key) if isinstance(rule, PS) else record.estimate
+        )
+        return rule.lhs(known, distances[record.round])
+
+    def _request(self, record: Record | None, force: bool) -> Request:
+        first = record is None or not record.accepted
+        return Request(
+            self.settings,
+            self.session,
+            self.round,
+            self.theta,
+            self.threshold,
+            None if record is None else record.id,
+            force,
+            self.settings.codec if first else self.full_codec,
+        )
+
+    def _keep(self, node: int, reply: Reply) -> None:
+        current = self._open
+        if (
+            current is None
+            or reply.session != self.session
+            or reply.round != self.round
+        ):
+            raise WireError("other round: the reply is not to this session and round")
+        if node in current.nodes:
+            raise WireError("duplicate: this node has answered in this round already")
+        request = current.asked.get(node)
+        if request is None:
+            raise WireError("unsolicited: this node was not asked in this round")
+        record = self.roster.at(node)
+        if record is not None and record.key != reply.key:
+            raise WireError(
+                f"foreign key: the node is bound to key {record.key}, not {reply.key}"
+            )
+        if reply.key in current.keys:
+            raise WireError(
+                f"duplicate key: two live nodes answer with key {reply.key}; give each "
+                "client its own partition-id"
+            )
+        self._check_legal(request, reply)
+        upload = self._decoded(request, reply)
+        del current.asked[node]
+        current.nodes.add(node)
+        current.keys.add(reply.key)
+        current.waiting[reply.key] = (node, reply, upload)
+
+    def _check_legal(self, request: Request, reply: Reply) -> None:
+        if not reply.is_sane():
+            raise WireError("bad header: examples or ratio out of range")
+        if reply.base is not None and reply.base != request.have:
+            raise WireError("foreign base: the reply builds on another upload")
+        if reply.kind == "full":
+            return
+        if reply.base is None:
+            raise WireError(f"no base: a reply of kind {reply.kind!r} needs one")
+        if reply.kind == "skip" and (request.force or reply.payload):
+            raise WireError(
+                "illegal skip: an upload was asked for, or bytes came along"
+            )
+        if reply.kind == "innovation" and not self.settings.sends_innovations:
+            raise WireError("illegal innovation: this run sends full gradients")
+
+    def _decoded(self, request: Request, reply: Reply) -> Upload | None:
+        if reply.kind == "skip":
+            return None
+        full = reply.kind == "full"
+        spec = request.full_codec if full else self.settings.codec
+        try:
+            decoded = wire.decode(
+                reply.payload,
+                codec_from(spec),
+                self.theta.size,
+                1.0 if full else self._gain,
+            )
+        except WireError as error:
+            raise WireError(f"undecodable: {error}") from None
+        have = request.have
+        return Upload(
+            reply.kind, decoded, reply.payload, spec, upload_id(have, reply), self.round
+        )
+
+    def _apply_ready(self) -> None:
+        """Apply kept replies in key order, as far as no smaller key can still come."""
+        current = self._open
+        if current is None or not current.waiting:
+            return
+        records = [self.roster.at(node) for node in current.asked]
+        if any(record is None for record in records):
+            return
+        horizon = min((r.key for r in records if r is not None), default=None)
+        for key in sorted(current.waiting):
+            if horizon is not None and key > horizon:
+                return
+            self._apply(*current.waiting.pop(key))
+
+    def _apply(self, node: int, reply: Reply, upload: Upload | None) -> None:
+        current = self._open
+        if current is None:
+            raise LasgError("no round is open")
+        self.ledger.gradient_evaluations += reply.gradient_evaluations
+        record = self.roster.records.get(reply.key)
+        if record is None:
+            record = Record(reply.key, node, self._weight(reply.examples))
+            self.roster.add(record)
+        elif record.node != node:
+            self.roster.bind(record, node)
+        if upload is None:
+            current.skipped += 1
+            self.ledger.skips += 1
+            return
+        current.uploaded += 1
+        self.ledger.uploads += 1
+        if not record.accepted:
+            record.weight, record.accepted = self._weight(reply.examples), True
+        self._forget_iterate(record)
+        self.aggregate.apply(record, upload)
+        if isinstance(self.rule, ServerRule):
+            self.iterates.retain(self.round, self.theta)
+        if reply.ratio is not None:
+            record.estimate = max(record.estimate or 0.0, reply.ratio)
+
+    def _forget_iterate(self, record: Record) -> None:
+        if record.id is not None and isinstance(self.rule, ServerRule):
+            self.iterates.release(record.round)
+
+    def _move(self) -> bool:
+        if self.aggregate.weight <= 0:
+            return False
+        theta = self.step(self.theta, self.aggregate.mean(), self.round)
+        if not is_finite(theta):
+            raise LasgError(
+                f"theta is not finite after round {self.round}: training diverged; "
+                "lower the learning rate, or choose a codec with a larger alpha"
+            )
+        self.history.push(squared_distance(theta, self.theta))
+        self.theta = frozen(theta)
+        return True
+
+    def _maybe_new_start(self) -> bool:
+        if not isinstance(self.aggregate, SumOnlyAggregate):
+            return False
+        records = self.roster.sorted()
+        gone = [r for r in records if r.gone]
+        overdue = any(self.round - r.round >= self.rule.max_delay for r in gone)
+        if not gone or not (overdue or len(gone) > self.gone_share * len(records)):
+            return False
+        for record in records:
+            if not record.gone:
+                self._forget_iterate(record)
+        self.aggregate.new_start(records)
+        self.ledger.new_starts += 1
+        return True
+
+    def _weight(self, examples: int) -> float:
+        return float(examples) if self.weights == "examples" else 1.0
+
+    def check_between_rounds(self, what: str) -> None:
+        """Raise `LasgError` while a round is open."""
+        if self._open is not None:
+            raise LasgError(f"cannot {what} while round {self.round} is open")
+
+
+def _checked_theta(theta: F32) -> F32:
+    values = np.array(theta, dtype=np.float32)
+    if values.ndim != 1 or values.size == 0 or not is_finite(values):
+        raise ValueError(
+            f"theta must be a finite vector of length >= 1, got shape {values.shape}"
+        )
+    return frozen(values)

@@ -1,0 +1,182 @@
+"""The in-process engine: the two state machines, without Flower."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import DuplicateKeyError
+from .ledger import Ledger
+from .messages import Request
+from .oracle import BatchedGradient, Oracle
+from .server import LasgServer, RoundReport
+from .vectors import F32
+from .worker import LasgWorker, Task
+
+Callback = Callable[[LasgServer, RoundReport], bool | None]
+Sampler = Callable[[int], Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationResult:
+    """Outcome of `simulate`.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (p,), float32
+        The last iterate.
+    server : LasgServer
+        The server, to go on or look into.
+    workers : list of LasgWorker
+        The workers, in key order.
+    """
+
+    theta: F32
+    server: LasgServer
+    workers: list[LasgWorker]
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was sent."""
+        return self.server.ledger
+
+
+def simulate(
+    oracles: Sequence[Oracle],
+    theta: F32,
+    *,
+    rounds: int,
+    keys: Sequence[int] | None = None,
+    callback: Callback | None = None,
+    batched_gradient: BatchedGradient | None = None,
+    sample: Sampler | None = None,
+    **server_options: Any,
+) -> SimulationResult:
+    """Run lazily aggregated SGD over `oracles` in this process.
+
+    The same state machines as under Flower: for equal seeds, keys and oracles the
+    iterates are equal to the bit.
+
+    Parameters
+    ----------
+    oracles : sequence of Oracle
+        One for each worker.
+    theta : ndarray, shape (p,)
+        θ^0.
+    rounds : int
+        How many rounds to run.
+    keys : sequence of int, optional
+        Worker keys; left out, 0, 1, ....
+    callback : callable, optional
+        Called as ``callback(server, report)`` after each round; a return of True
+        stops the run.
+    batched_gradient : callable, optional
+        Computes the gradients of many workers at once; equal to the oracles' own up
+        to rounding.
+    sample : callable, optional
+        ``sample(round)`` gives the positions of the workers that a round can reach;
+        left out, all of them.
+    **server_options
+        Arguments of `lasg_flwr.LasgServer`: ``rule``, ``codec``, ``memory``,
+        ``server_memory``, ``step``, ``weights``, ``seed`` and so on.
+
+    Returns
+    -------
+    SimulationResult
+        The last θ, the ledger, and both sides' states.
+
+    Raises
+    ------
+    ValueError
+        For bad arguments; see also the errors of `LasgServer` and `LasgWorker`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class Quadratic:
+    ...     num_examples = 1
+    ...     def __init__(self, centre):
+    ...         self.centre = np.float32(centre)
+    ...     def draw(self, rng):
+    ...         return None
+    ...     def gradient(self, theta, batch):
+    ...         return theta - self.centre
+    >>> result = simulate(
+    ...     [Quadratic([0, 2]), Quadratic([4, 2])],
+    ...     np.zeros(2),
+    ...     rounds=200,
+    ...     rule="wk2",
+    ...     step=0.1,
+    ... )
+    >>> result.theta.round(2).tolist(), result.ledger.uploads < 2 * 200
+    ([2.0, 2.0], True)
+    """
+    if not oracles:
+        raise ValueError("simulate needs at least one oracle")
+    if rounds < 0:
+        raise ValueError(f"rounds must be >= 0, got {rounds!r}")
+    keys = range(len(oracles)) if keys is None else keys
+    if len(keys) != len(oracles) or len(set(keys)) != len(oracles):
+        raise DuplicateKeyError(
+            f"{len(oracles)} oracles need as many distinct keys, got {list(keys)!r}"
+        )
+    workers = [LasgWorker(o, k) for o, k in zip(oracles, keys, strict=True)]
+    server = LasgServer(theta, **server_options)
+    order = sorted(range(len(workers)), key=lambda i: workers[i].key)
+    for i in order:
+        server.introduce(i, workers[i].key, workers[i].oracle.num_examples)
+    for k in range(rounds):
+        nodes = order if sample is None else _in_order(order, sample(k))
+        requests = server.open_round(nodes)
+        if batched_gradient is None:
+            _answer_one_by_one(server, workers, requests)
+        else:
+            _answer_together(server, workers, requests, batched_gradient)
+        report = server.close_round()
+        if callback is not None and callback(server, report):
+            break
+    return SimulationResult(server.theta, server, [workers[i] for i in order])
+
+
+def _in_order(order: Sequence[int], reachable: Sequence[int]) -> list[int]:
+    chosen = set(reachable)
+    if unknown := chosen - set(order):
+        raise ValueError(f"sample() gave positions of no worker: {sorted(unknown)}")
+    return [i for i in order if i in chosen]
+
+
+def _answer_one_by_one(
+    server: LasgServer,
+    workers: Sequence[LasgWorker],
+    requests: Sequence[tuple[int, Request]],
+) -> None:
+    for node, request in requests:
+        reply = workers[node].handle(request)
+        if reply is not None:
+            server.receive(node, reply)
+
+
+def _answer_together(
+    server: LasgServer,
+    workers: Sequence[LasgWorker],
+    requests: Sequence[tuple[int, Request]],
+    batched_gradient: BatchedGradient,
+) -> None:
+    tasks: list[tuple[int, Task]] = []
+    for node, request in requests:
+        task = workers[node].begin(request)
+        if task is not None:
+            tasks.append((node, task))
+    points = [(node, task.request.theta, task.batch) for node, task in tasks]
+    points += [
+        (node, task.second_point, task.batch)
+        for node, task in tasks
+        if task.second_point is not None
+    ]
+    if not points:
+        return
+    nodes, thetas, batches = zip(*points, strict=True)
+    gradients = batched_gradient(nodes, thetas, batches)
+    seconds = iter(gradients[len(tasks) :])
+    for (node, task), gradient in zip(tasks, gradients, strict=False):
+        second = None if task.second_point is None else next(seconds)
+        server.receive(node, workers[node].finish(task, gradient, second))

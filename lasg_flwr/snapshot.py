@@ -1,0 +1,137 @@
+"""A server's whole state between two rounds, as arrays and metadata, and back."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import checkpoint
+from .aggregate import PerWorkerAggregate, SumOnlyAggregate
+from .checkpoint import Arrays
+from .errors import CheckpointError
+from .ledger import Ledger
+from .roster import IterateStore, Record, Roster
+from .server import LasgServer
+from .vectors import frozen
+
+VERSION = 1
+_SCALARS = ("key", "node", "weight", "accepted", "round", "counted", "estimate", "gone")
+
+
+def capture(server: LasgServer) -> tuple[Arrays, dict[str, Any]]:
+    """Return everything that a server needs to go on: arrays, and JSON-ready values.
+
+    The session is left out: a restored server has its own.
+
+    Raises
+    ------
+    LasgError
+        While a round is open.
+    """
+    server.check_between_rounds("save the server")
+    arrays: Arrays = {"theta": server.theta, "S": server.aggregate.total}
+    if isinstance(server.aggregate, SumOnlyAggregate):
+        arrays["aside"] = server.aggregate.aside
+    for name, moment in server.step.state.items():
+        arrays[f"step/{name}"] = moment
+    for round_, theta, _ in server.iterates.items():
+        arrays[f"iterate/{round_}"] = theta
+    records = [_record_out(record, arrays) for record in server.roster.sorted()]
+    meta = {
+        "version": VERSION,
+        "fingerprint": _fingerprint(server),
+        "round": server.round,
+        "weight": server.aggregate.weight,
+        "history": list(server.history.squares),
+        "ledger": server.ledger.as_dict(),
+        "iterates": [[r, users] for r, _, users in server.iterates.items()],
+        "records": records,
+    }
+    return arrays, meta
+
+
+def restore(server: LasgServer, arrays: Arrays, meta: dict[str, Any]) -> None:
+    """Put a captured state into a new server made with the same arguments.
+
+    Raises
+    ------
+    CheckpointError
+        If the state is of another model, rule, codec, memory or version; the server
+        is left as it was.
+    """
+    expected = {"version": VERSION, "fingerprint": _fingerprint(server)}
+    for name, value in expected.items():
+        if meta.get(name) != value:
+            raise CheckpointError(
+                f"the checkpoint's {name} is {meta.get(name)!r}, this server's is "
+                f"{value!r}: resume with the arguments that it was saved with"
+            )
+    roster = Roster()
+    for fields in meta["records"]:
+        roster.add(_record_in(fields, arrays))
+    iterates = IterateStore()
+    for round_, users in meta["iterates"]:
+        iterates.put(round_, frozen(arrays[f"iterate/{round_}"]), users)
+    _restore_aggregate(server, arrays, meta, roster)
+    moments = {n[5:]: a for n, a in arrays.items() if n.startswith("step/")}
+    server.step.load(moments)
+    server.theta = frozen(arrays["theta"])
+    server.round = meta["round"]
+    server.history.squares.extend(meta["history"])
+    server.roster, server.iterates = roster, iterates
+    server.ledger = Ledger.from_dict(meta["ledger"])
+
+
+def save_server(server: LasgServer, path: Path) -> None:
+    """Write a checkpoint of `server` to `path`, atomically."""
+    checkpoint.write(path, checkpoint.to_bytes(*capture(server)))
+
+
+def load_server(server: LasgServer, path: Path) -> None:
+    """Restore `server` from the checkpoint at `path`; see `restore`."""
+    restore(server, *checkpoint.read(path))
+
+
+def _fingerprint(server: LasgServer) -> dict[str, Any]:
+    return {
+        **asdict(server.settings),
+        "size": server.theta.size,
+        "c": server.c,
+        "step": server.step.name,
+        "weights": server.weights,
+        "full_codec": server.full_codec,
+    }
+
+
+def _restore_aggregate(
+    server: LasgServer, arrays: Arrays, meta: dict[str, Any], roster: Roster
+) -> None:
+    aggregate = server.aggregate
+    if isinstance(aggregate, SumOnlyAggregate):
+        aggregate.aside = np.array(arrays["aside"])
+    elif isinstance(aggregate, PerWorkerAggregate):
+        aggregate.members = sum(r.counted for r in roster.records.values())
+    aggregate.total = np.array(arrays["S"])
+    aggregate.weight = meta["weight"]
+
+
+def _record_out(record: Record, arrays: Arrays) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: getattr(record, name) for name in _SCALARS}
+    fields["id"] = None if record.id is None else record.id.hex()
+    if isinstance(record.held, bytes):
+        fields["codec"] = record.held_codec
+        arrays[f"payload/{record.key}"] = np.frombuffer(record.held, np.uint8)
+    elif record.held is not None:
+        arrays[f"h/{record.key}"] = record.held
+    return fields
+
+
+def _record_in(fields: dict[str, Any], arrays: Arrays) -> Record:
+    record = Record(**{name: fields[name] for name in _SCALARS})
+    record.id = None if fields["id"] is None else bytes.fromhex(fields["id"])
+    if (payload := arrays.get(f"payload/{record.key}")) is not None:
+        record.held, record.held_codec = payload.tobytes(), fields["codec"]
+    elif (h := arrays.get(f"h/{record.key}")) is not None:
+        record.held = frozen(h)
+    return record

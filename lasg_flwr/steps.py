@@ -1,0 +1,328 @@
+"""Server steps θ^{k+1} = step(θ^k, ∇^k), step sizes, and what the theorems allow."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite, sqrt
+from typing import ClassVar
+
+import numpy as np
+
+from .vectors import F32, F64
+
+
+@dataclass(frozen=True)
+class Constant:
+    """η_k = η.
+
+    Examples
+    --------
+    >>> Constant(0.1)(1000)
+    0.1
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.value) and self.value > 0):
+            raise ValueError(f"a step size must be finite and > 0, got {self.value!r}")
+
+    def __call__(self, k: int) -> float:
+        """Return η_k."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Decreasing:
+    """η_k = 2 / (μ (k + K_0)), the steps of Theorem 3.
+
+    Examples
+    --------
+    >>> Decreasing(mu=0.5, k0=4.0)(0)
+    1.0
+    """
+
+    mu: float
+    k0: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("mu", self.mu), ("k0", self.k0)):
+            if not (isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be finite and > 0, got {value!r}")
+
+    def __call__(self, k: int) -> float:
+        """Return η_k."""
+        return 2.0 / (self.mu * (k + self.k0))
+
+
+Schedule = Constant | Decreasing
+
+
+def square_root_step(
+    c_eta: float, rounds: int, smoothness: float, workers: int, max_delay: int
+) -> Constant:
+    """Return the step of Theorem 1: min{1/(2L + (4/3)√M·D·L), c_η/√K}.
+
+    Parameters
+    ----------
+    c_eta : float
+        c_η.
+    rounds : int
+        K, the number of rounds.
+    smoothness : float
+        L of the loss.
+    workers, max_delay : int
+        M and D.
+
+    Examples
+    --------
+    >>> square_root_step(1.0, 100, smoothness=0.01, workers=1, max_delay=1)
+    Constant(value=0.1)
+    """
+    largest = 1 / (2 * smoothness + 4 / 3 * sqrt(workers) * max_delay * smoothness)
+    return Constant(min(largest, c_eta / sqrt(rounds)))
+
+
+def decreasing_step(
+    mu: float, smoothness: float, workers: int, max_delay: int
+) -> Decreasing:
+    """Return the steps of Theorem 3, K_0 = max{2(L + (2/3)√M·D·L)/μ, 16D}.
+
+    Parameters
+    ----------
+    mu : float
+        Constant of the Polyak-Łojasiewicz condition.
+    smoothness : float
+        L of the loss.
+    workers, max_delay : int
+        M and D.
+
+    Examples
+    --------
+    >>> decreasing_step(1.0, 1.0, workers=4, max_delay=10).k0
+    160.0
+    """
+    root = 2 * (smoothness + 2 / 3 * sqrt(workers) * max_delay * smoothness) / mu
+    return Decreasing(mu, max(root, 16.0 * max_delay))
+
+
+_THEOREMS = {1: (12, 18), 2: (16, 24), 3: (24, 18)}
+
+
+def largest_c(
+    theorem: int,
+    step: float,
+    smoothness: float,
+    workers: int,
+    max_delay: int,
+    d_max: int,
+) -> float:
+    """Return the largest c of Theorem 1, 2 (quantized) or 3, as their proofs have it.
+
+    c ≤ min{d_max/(a·D·η²), d_max·√M·L²/b}, with (a, b) = (12, 18), (16, 24) and
+    (24, 18). The statement of Theorem 1 prints it without d_max, its proof has it.
+
+    Parameters
+    ----------
+    theorem : {1, 2, 3}
+        Which.
+    step : float
+        η, or η_0 for Theorem 3.
+    smoothness : float
+        L of the loss.
+    workers, max_delay, d_max : int
+        M, D and d_max.
+
+    Raises
+    ------
+    ValueError
+        For another theorem.
+
+    Examples
+    --------
+    >>> largest_c(1, 0.25, smoothness=10.0, workers=1, max_delay=4, d_max=12)
+    4.0
+    """
+    if theorem not in _THEOREMS:
+        raise ValueError(f"theorem must be 1, 2 or 3, got {theorem!r}")
+    a, b = _THEOREMS[theorem]
+    return min(
+        d_max / (a * max_delay * step**2), d_max * sqrt(workers) * smoothness**2 / b
+    )
+
+
+class ServerStep(ABC):
+    """How the server moves θ along ∇^k.
+
+    Parameters
+    ----------
+    learning_rate : float or Constant or Decreasing
+        η_k.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, learning_rate: "float | Schedule") -> None:
+        if isinstance(learning_rate, int | float):
+            learning_rate = Constant(float(learning_rate))
+        self.schedule: Schedule = learning_rate
+        self.state: dict[str, F64] = {}
+
+    def default_c(self) -> float:
+        """Return the default threshold constant of this step.
+
+        Raises
+        ------
+        ValueError
+            For steps other than SGD, which have none.
+        """
+        raise ValueError(
+            f"the server step {self.name!r} has no default for c: pass one with the "
+            "rule, such as WK2(c=...)"
+        )
+
+    def __call__(self, theta: F32, gradient: F64, k: int) -> F32:
+        """Return θ^{k+1}, computed in float64 and rounded once.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (p,), float32
+            θ^k.
+        gradient : ndarray, shape (p,), float64
+            ∇^k.
+        k : int
+            The round.
+        """
+        step = self.direction(gradient, k)
+        step *= -self.schedule(k)
+        step += theta
+        with np.errstate(over="ignore"):
+            return step.astype(np.float32)
+
+    @abstractmethod
+    def direction(self, gradient: F64, k: int) -> F64:
+        """Return a new array: the direction that −η_k scales."""
+
+    def load(self, state: Mapping[str, F64]) -> None:
+        """Restore the moments of a checkpoint."""
+        self.state = {name: np.array(value) for name, value in state.items()}
+
+    def _moment(self, name: str, like: F64) -> F64:
+        if name not in self.state:
+            self.state[name] = np.zeros_like(like)
+        return self.state[name]
+
+
+class SGD(ServerStep):
+    """θ^{k+1} = θ^k − η_k ∇^k: equation (5).
+
+    Examples
+    --------
+    >>> SGD(0.5)(np.float32([1.0]), np.array([2.0]), k=0).tolist()
+    [0.0]
+    >>> SGD(0.1).default_c()  # 1/η_0²
+    99.99999999999999
+    """
+
+    name = "sgd"
+
+    def default_c(self) -> float:
+        """Return 1/η_0²."""
+        return 1.0 / self.schedule(0) ** 2
+
+    def direction(self, gradient: F64, k: int) -> F64:
+        """Return ∇^k."""
+        return gradient.copy()
+
+
+class Momentum(ServerStep):
+    """Heavy ball: v ← βv + ∇^k, θ^{k+1} = θ^k − η_k v.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        η_k.
+    beta : float (default: 0.9)
+        β in [0, 1).
+    """
+
+    name = "momentum"
+
+    def __init__(self, learning_rate: "float | Schedule", beta: float = 0.9) -> None:
+        super().__init__(learning_rate)
+        self.beta = _rate("beta", beta)
+
+    def direction(self, gradient: F64, k: int) -> F64:
+        """Return v."""
+        velocity = self._moment("velocity", gradient)
+        velocity *= self.beta
+        velocity += gradient
+        return velocity.copy()
+
+
+class Adam(ServerStep):
+    """Adam: m̂ / (√v̂ + ε), with bias correction.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        η_k.
+    beta1, beta2 : float (default: 0.9, 0.999)
+        Decay of the moments, in [0, 1).
+    epsilon : float (default: 1e-8)
+        ε > 0.
+    """
+
+    name = "adam"
+
+    def __init__(
+        self,
+        learning_rate: "float | Schedule",
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.beta1, self.beta2 = _rate("beta1", beta1), _rate("beta2", beta2)
+        if not epsilon > 0:
+            raise ValueError(f"epsilon must be > 0, got {epsilon!r}")
+        self.epsilon = epsilon
+
+    def direction(self, gradient: F64, k: int) -> F64:
+        """Return the scaled first moment."""
+        first, second = self._moments(gradient)
+        count = self._moment("count", np.zeros(1))
+        count += 1
+        corrected: F64 = first / (1 - self.beta1 ** count[0])
+        scale = np.sqrt(self._second(second) / (1 - self.beta2 ** count[0]))
+        corrected /= scale + self.epsilon
+        return corrected
+
+    def _moments(self, gradient: F64) -> tuple[F64, F64]:
+        first = self._moment("first", gradient)
+        second = self._moment("second", gradient)
+        first *= self.beta1
+        first += (1 - self.beta1) * gradient
+        second *= self.beta2
+        second += (1 - self.beta2) * gradient**2
+        return first, second
+
+    def _second(self, second: F64) -> F64:
+        return second
+
+
+class AMSGrad(Adam):
+    """AMSGrad: Adam with the running maximum of the second moment."""
+
+    name = "amsgrad"
+
+    def _second(self, second: F64) -> F64:
+        largest = self._moment("largest", second)
+        np.maximum(largest, second, out=largest)
+        return largest
+
+
+def _rate(name: str, value: float) -> float:
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
+    return value

@@ -1,0 +1,251 @@
+"""The worker's state machine: decide, encode, and remember what the server may have."""
+
+from dataclasses import dataclass, field
+from math import isfinite, nan
+from typing import Any
+
+import numpy as np
+
+from . import wire
+from .codecs import codec_from
+from .errors import NonFiniteGradientError
+from .messages import Kind, Reply, Request, upload_id
+from .oracle import Oracle, check_oracle
+from .random import BATCH, CODEC, keyed_generator
+from .rules import Evidence, WorkerRule, decide
+from .rules.pse import ratio
+from .vectors import F32, F64, frozen, is_finite
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One upload, as the worker remembers it.
+
+    Attributes
+    ----------
+    id : bytes, 16
+        What the upload is known by, see `lasg_flwr.messages.upload_id`.
+    round : int
+        The round it was made in.
+    h : ndarray, shape (p,), optional
+        What the server decodes to, where later innovations need it: float32, or
+        float64 if the server holds only a sum.
+    evidence : Evidence
+        What the rule keeps.
+    """
+
+    id: bytes
+    round: int
+    h: F32 | F64 | None
+    evidence: Evidence
+
+
+@dataclass(slots=True)
+class WorkerState:
+    """Everything that a worker keeps between rounds.
+
+    Attributes
+    ----------
+    committed : Slot, optional
+        The last upload that the server is known to have accepted.
+    pending : Slot, optional
+        A later upload that it may have accepted.
+    answered : (bytes, int), optional
+        Session and round of the last request answered.
+    """
+
+    committed: Slot | None = None
+    pending: Slot | None = None
+    answered: tuple[bytes, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What must be computed before a request can be answered."""
+
+    request: Request
+    base: Slot | None
+    kept: Evidence | None
+    forced: bool
+    batch: Any
+    second_point: F32 | None = field(default=None)
+
+
+class LasgWorker:
+    """A worker: one gradient oracle and the state of section 2 of the protocol.
+
+    Parameters
+    ----------
+    oracle : Oracle
+        The worker's data and loss.
+    key : int
+        The worker's key, ``0 <= key < 2**64``; no two workers share one.
+    state : WorkerState, optional
+        State to go on with; left out, the worker starts anew.
+
+    Raises
+    ------
+    ValueError
+        If the oracle has no examples or the key is out of range.
+    """
+
+    __slots__ = ("key", "oracle", "state")
+
+    def __init__(
+        self, oracle: Oracle, key: int, state: WorkerState | None = None
+    ) -> None:
+        check_oracle(oracle)
+        if not 0 <= key < 1 << 64:
+            raise ValueError(f"key must lie in [0, 2**64), got {key!r}")
+        self.oracle = oracle
+        self.key = key
+        self.state = state or WorkerState()
+
+    def handle(self, request: Request) -> Reply | None:
+        """Answer a request; None for one that is not newer than the last answered.
+
+        If anything fails, the state is as it was.
+
+        Raises
+        ------
+        ValueError
+            If θ does not fit the oracle.
+        NonFiniteGradientError
+            If the oracle returns NaN or infinity.
+        """
+        task = self.begin(request)
+        if task is None:
+            return None
+        gradient = self.oracle.gradient(request.theta, task.batch)
+        second = None
+        if task.second_point is not None:
+            second = self.oracle.gradient(task.second_point, task.batch)
+        return self.finish(task, gradient, second)
+
+    def begin(self, request: Request) -> Task | None:
+        """Find what the request needs: the batch, and where a second gradient."""
+        answered = self.state.answered
+        if answered and answered[0] == request.session and request.round <= answered[1]:
+            return None
+        size = getattr(self.oracle, "size", request.theta.size)
+        if request.theta.shape != (size,):
+            raise ValueError(
+                f"theta has shape {request.theta.shape}, the oracle of worker "
+                f"{self.key} expects ({size},): server and client hold other models"
+            )
+        base = self._base(request.have)
+        kept = None if base is None else base.evidence
+        rule = request.settings.rule_object
+        if rule.refreshes(kept, request.round):
+            kept, forced = None, True
+        else:
+            forced = base is None or request.force
+        rng = keyed_generator(request.settings.seed, self.key, request.round, BATCH)
+        return Task(
+            request,
+            base,
+            kept,
+            forced,
+            self.oracle.draw(rng),
+            rule.second_point(kept, forced),
+        )
+
+    def finish(self, task: Task, gradient: F32, second: F32 | None) -> Reply:
+        """Decide, and answer with a skip or an upload."""
+        request, base = task.request, task.base
+        rule = request.settings.rule_object
+        lhs = nan
+        if not task.forced and isinstance(rule, WorkerRule) and task.kept is not None:
+            with np.errstate(invalid="ignore"):
+                lhs = rule.lhs(gradient, second, task.kept)
+        if not isfinite(lhs):
+            self._check_gradient(gradient, request)
+            if second is not None:
+                self._check_gradient(second, request)
+        always = not isinstance(rule, WorkerRule)
+        if decide(lhs, request.threshold, task.forced or always).upload:
+            return self._upload(task, gradient, second, lhs)
+        self.state = WorkerState(base, None, (request.session, request.round))
+        return self._reply(task, "skip", b"", lhs, second)
+
+    def _base(self, have: bytes | None) -> Slot | None:
+        for slot in (self.state.pending, self.state.committed):
+            if slot is not None and slot.id == have:
+                return slot
+        return None
+
+    def _upload(
+        self, task: Task, gradient: F32, second: F32 | None, lhs: float
+    ) -> Reply:
+        request, base = task.request, task.base
+        settings = request.settings
+        rng = keyed_generator(settings.seed, self.key, request.round, CODEC)
+        h: F32 | F64 | None = None
+        if base is not None and base.h is not None and settings.sends_innovations:
+            kind: Kind = "innovation"
+            codec = settings.codec_object
+            x = np.asarray(gradient - base.h, np.float32)
+            payload = wire.encode(codec, x, rng)
+            gain = codec.innovation_gain(x.size)
+            h = frozen(base.h + wire.decode(payload, codec, x.size, gain))
+        else:
+            kind, codec = "full", codec_from(request.full_codec)
+            payload = wire.encode(codec, gradient, rng)
+            if settings.sends_innovations:
+                wide = settings.h_dtype
+                h = frozen(wire.decode(payload, codec, gradient.size).astype(wide))
+        reply = self._reply(task, kind, payload, lhs, second, gradient)
+        evidence = settings.rule_object.evidence(
+            request.theta, request.round, gradient, second, task.kept
+        )
+        self.state = WorkerState(
+            self.state.committed if base is None else base,
+            Slot(upload_id(request.have, reply), request.round, h, evidence),
+            (request.session, request.round),
+        )
+        return reply
+
+    def _reply(
+        self,
+        task: Task,
+        kind: Kind,
+        payload: bytes,
+        lhs: float,
+        second: F32 | None,
+        gradient: F32 | None = None,
+    ) -> Reply:
+        measured = None
+        kept = task.kept
+        if (
+            gradient is not None
+            and second is not None
+            and kept
+            and kept.theta is not None
+        ):
+            measured = ratio(gradient, second, task.request.theta, kept.theta)
+        return Reply(
+            task.request.session,
+            task.request.round,
+            self.key,
+            None if task.base is None else task.base.id,
+            kind,
+            payload,
+            lhs,
+            measured,
+            self.oracle.num_examples,
+            (1 if second is None else 2)
+            * getattr(self.oracle, "gradients_per_call", 1),
+        )
+
+    def _check_gradient(self, gradient: F32, request: Request) -> None:
+        if gradient.shape != request.theta.shape or gradient.dtype != np.float32:
+            raise ValueError(
+                f"the oracle of worker {self.key} returned a gradient of shape "
+                f"{gradient.shape} and dtype {gradient.dtype}, expected "
+                f"{request.theta.shape} and float32"
+            )
+        if not is_finite(gradient):
+            raise NonFiniteGradientError(
+                f"the gradient of worker {self.key} in round {request.round} holds NaN "
+                "or infinity: check its data, or lower the learning rate"
+            )
