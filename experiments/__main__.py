@@ -1,0 +1,178 @@
+"""``python -m experiments``: the commands."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from lasg_flwr.codecs import codec_from
+from lasg_flwr.messages import Memory, Settings
+
+from .compare import Comparison, compare, write
+from .data import DataError
+from .figures import plot_comparison
+from .methods import LATER, RULES, Hyperparameters
+from .table import comparison_table
+from .tasks import Batch, Task, build_task
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+TABLE_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a data set runs with unless told otherwise."""
+
+    workers: int
+    rounds: int
+    batch: Batch
+
+
+DEFAULTS = {
+    "digits": Defaults(10, 1000, Batch(size=32)),
+    "mnist35": Defaults(10, 3000, Batch(fraction=0.01)),
+    "ijcnn1": Defaults(10, 1000, Batch(fraction=0.01)),
+    "covtype": Defaults(20, 1000, Batch(fraction=0.001)),
+}
+"""Section IV-A of the paper; the small digits take a larger share of their data."""
+
+METHODS = "sgd,lag,wk1,wk2,ps,pse"
+
+
+@app.callback()
+def main() -> None:
+    """Experiments of lasg-flwr."""
+
+
+@app.command("compare")
+def compare_command(
+    dataset: Annotated[str, typer.Option(help=" | ".join(DEFAULTS))] = "digits",
+    methods: Annotated[str, typer.Option(help=", ".join(RULES))] = METHODS,
+    codec: Annotated[
+        list[str] | None, typer.Option(help="repeat for several; none: dense")
+    ] = None,
+    memory: Annotated[str, typer.Option(help="innovation | gradient")] = "innovation",
+    local_steps: Annotated[int, typer.Option(min=1, help="H")] = 1,
+    workers: Annotated[int | None, typer.Option(min=1, help="M")] = None,
+    partition: Annotated[
+        str, typer.Option(help="iid | by-label | dirichlet:A")
+    ] = "iid",
+    rounds: Annotated[int | None, typer.Option(min=1, help="K")] = None,
+    eval_every: Annotated[int, typer.Option(min=1)] = 10,
+    batch_fraction: Annotated[
+        float | None, typer.Option(help="share of a worker's examples")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    learning_rate: Annotated[float, typer.Option(help="η")] = 0.1,
+    max_delay: Annotated[int, typer.Option(min=1, help="D")] = 100,
+    d_max: Annotated[int, typer.Option(min=1)] = 10,
+    c: Annotated[
+        float | None, typer.Option(help="threshold constant; none: 1/η²")
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option(help="loss; none: 1.02 x dense sgd's final loss")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    data_dir: Annotated[Path | None, typer.Option()] = None,
+    out: Annotated[Path, typer.Option()] = Path("results/compare"),
+) -> None:
+    """Run methods side by side; print a table, write CSV, JSON and plots."""
+    if dataset not in DEFAULTS:
+        raise typer.BadParameter(f"{dataset!r}: choose one of {', '.join(DEFAULTS)}")
+    defaults = DEFAULTS[dataset]
+    try:
+        config = Comparison(
+            dataset,
+            partition,
+            _methods(methods),
+            tuple(codec or ["dense"]),
+            _memory(memory),
+            workers or defaults.workers,
+            rounds or defaults.rounds,
+            eval_every,
+            seed,
+            _batch(batch_size, batch_fraction, defaults.batch),
+            Hyperparameters(learning_rate, max_delay, d_max, c, local_steps),
+            target,
+        )
+        _check(config)
+        task = build_task(
+            dataset,
+            config.workers,
+            partition,
+            config.batch,
+            seed=seed,
+            data_dir=data_dir,
+        )
+        _run(config, task, out)
+    except (ValueError, DataError) as error:
+        Console(stderr=True).print(f"error: {error}", style="bold red", markup=False)
+        raise typer.Exit(2) from None
+
+
+def _run(config: Comparison, task: Task, out: Path) -> None:
+    console = Console()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        total = len(config.runs()) * config.rounds
+        handle = bar.add_task(f"{config.dataset}, rounds of all runs", total=total)
+        history, summary = compare(config, task, lambda: bar.advance(handle))
+    write(history, summary, out)
+    plots = plot_comparison(history, summary, out)
+    width = max(console.width, TABLE_WIDTH)
+    Console(width=width).print(comparison_table(summary))
+    names = ", ".join(p.name for p in plots)
+    console.print(
+        f"written to {out}: history.csv, summary.json, {names}", soft_wrap=True
+    )
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name in LATER:
+            raise ValueError(f"method {name!r} is not part of this release yet")
+        if name not in RULES:
+            raise ValueError(f"unknown method {name!r}: choose from {', '.join(RULES)}")
+    return names
+
+
+def _memory(text: str) -> Memory:
+    for memory in get_args(Memory):
+        if text == memory:
+            return cast(Memory, memory)
+    raise ValueError(f"unknown memory {text!r}: choose one of {get_args(Memory)}")
+
+
+def _batch(size: int | None, fraction: float | None, default: Batch) -> Batch:
+    if size is not None and fraction is not None:
+        raise ValueError("give --batch-size or --batch-fraction, not both")
+    if fraction is not None and not 0.0 < fraction <= 1.0:
+        raise ValueError(f"--batch-fraction must lie in (0, 1], got {fraction}")
+    return default if size is None and fraction is None else Batch(size, fraction)
+
+
+def _check(config: Comparison) -> None:
+    """Refuse bad codecs before any work is done."""
+    for spec in config.codecs:
+        codec_from(spec)
+        Settings("sgd", spec, config.memory, "per-worker", 0)
+
+
+if __name__ == "__main__":
+    app()
