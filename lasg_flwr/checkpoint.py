@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from .errors import CheckpointError
 
@@ -30,6 +31,22 @@ def to_bytes(arrays: Mapping[str, NDArray[Any]], meta: dict[str, Any]) -> bytes:
     """
     contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
     return save(contiguous, {_META: json.dumps(meta, separators=(",", ":"))})
+
+
+def from_bytes(data: bytes) -> tuple[Arrays, dict[str, Any]]:
+    """Undo `to_bytes`.
+
+    Raises
+    ------
+    CheckpointError
+        If the bytes are damaged.
+    """
+    try:
+        (length,) = struct.unpack_from("<Q", data)
+        header = json.loads(data[8 : 8 + length])
+        return load(data), json.loads(header["__metadata__"][_META])
+    except (SafetensorError, struct.error, KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"cannot read a checkpoint: {error}") from None
 
 
 def write(path: Path, data: bytes) -> None:
@@ -61,8 +78,6 @@ def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
         If the file is missing or damaged.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return arrays, json.loads((file.metadata() or {})[_META])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        return from_bytes(path.read_bytes())
+    except (OSError, CheckpointError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}") from None

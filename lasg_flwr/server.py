@@ -4,9 +4,10 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import wire
 from .aggregate import Aggregate, PerWorkerAggregate, SumOnlyAggregate, Upload
@@ -37,6 +38,7 @@ class Verdict:
 
     kept: bool
     reason: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class LasgServer:
 
     def __init__(
         self,
-        theta: F32,
+        theta: NDArray[Any],
         rule: str | Rule = "wk2",
         codec: str | Codec = "dense",
         *,
@@ -241,7 +243,7 @@ class LasgServer:
         except WireError as refusal:
             reason = str(refusal).partition(":")[0]
             self.refuse(reason)
-            return Verdict(False, str(refusal))
+            return Verdict(False, reason, str(refusal))
         self._apply_ready()
         return Verdict(True)
 
@@ -477,7 +479,7 @@ class LasgServer:
             raise LasgError(f"cannot {what} while round {self.round} is open")
 
 
-def _checked_theta(theta: F32) -> F32:
+def _checked_theta(theta: NDArray[Any]) -> F32:
     values = np.array(theta, dtype=np.float32)
     if values.ndim != 1 or values.size == 0 or not is_finite(values):
         raise ValueError(

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 from .errors import DuplicateKeyError
 from .ledger import Ledger
 from .messages import Request
@@ -42,7 +44,7 @@ class SimulationResult:
 
 def simulate(
     oracles: Sequence[Oracle],
-    theta: F32,
+    theta: NDArray[Any],
     *,
     rounds: int,
     keys: Sequence[int] | None = None,

@@ -1,0 +1,246 @@
+"""Our messages <-> Flower records: the only place that knows the records' names.
+
+The names are always those of the NumPyClient API, so that one strategy serves clients
+of either kind. The model travels as one packed array; everything else of a request
+stands in its config, everything else of a reply in its metrics.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.common import Scalar
+from flwr.supercore.inflatable.inflatable_object import (
+    InflatableObject,
+    get_all_nested_objects,
+    no_object_id_recompute,
+)
+from numpy.typing import NDArray
+
+from .errors import WireError
+from .messages import Reply, Request
+from .vectors import Layout
+
+MODEL_KEY = "lasg.model"
+HEADER_KEY = "lasg"
+LAYOUT_KEY = "lasg.layout"
+STATE_KEY = "lasg.state"
+EXAMPLES_KEY = "num-examples"
+
+
+def model_record(packed: NDArray[np.uint8]) -> ArrayRecord:
+    """Return the record of a packed model: one array."""
+    return ArrayRecord({MODEL_KEY: Array(packed)})
+
+
+def train_content(
+    request: Request, model: ArrayRecord, layout: str, config: ConfigRecord
+) -> RecordDict:
+    """Return what a training message carries."""
+    fields = {**config, HEADER_KEY: request.header(), LAYOUT_KEY: layout}
+    return RecordDict({"fitins.parameters": model, "fitins.config": _config(fields)})
+
+
+def evaluate_content(
+    model: ArrayRecord, layout: str, config: ConfigRecord
+) -> RecordDict:
+    """Return what an evaluation message carries."""
+    fields = {**config, LAYOUT_KEY: layout}
+    return RecordDict(
+        {"evaluateins.parameters": model, "evaluateins.config": _config(fields)}
+    )
+
+
+def _config(fields: Mapping[str, Any]) -> ConfigRecord:
+    for name, value in fields.items():
+        if not isinstance(value, bool | int | float | str | bytes):
+            raise TypeError(
+                f"config entry {name!r} is a {type(value).__name__}: a NumPyClient "
+                "takes bool, int, float, str and bytes"
+            )
+    return ConfigRecord(dict(fields))
+
+
+def user_config(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return the entries of a client's config that are not this package's."""
+    ours = (HEADER_KEY, LAYOUT_KEY)
+    return {name: value for name, value in config.items() if name not in ours}
+
+
+def read_request(
+    parameters: list[NDArray[Any]], config: Mapping[str, Scalar]
+) -> Request:
+    """Read a training request as a NumPyClient gets it.
+
+    Raises
+    ------
+    WireError
+        If it is not one of this package's, or is damaged.
+    """
+    header = config.get(HEADER_KEY)
+    if not isinstance(header, str):
+        raise WireError(
+            "the server's request carries no lazy-aggregation header: is its strategy "
+            "a LasgStrategy?"
+        )
+    theta, _, _ = read_layout(config).split(_packed(parameters))
+    return Request.from_header(header, theta)
+
+
+def read_model(
+    parameters: list[NDArray[Any]], config: Mapping[str, Scalar]
+) -> dict[str, NDArray[Any]]:
+    """Return the named arrays of the model that a NumPyClient got.
+
+    Raises
+    ------
+    WireError
+        If there is no packed model, or it does not fit its layout.
+    """
+    layout = read_layout(config)
+    return layout.unflatten(*layout.split(_packed(parameters)))
+
+
+def read_layout(config: Mapping[str, Scalar]) -> Layout:
+    """Return the layout that travels in a request's config."""
+    text = config.get(LAYOUT_KEY)
+    if not isinstance(text, str):
+        raise WireError(
+            "the server's message carries no model layout: is its strategy a "
+            "LasgStrategy?"
+        )
+    return Layout.from_json(text)
+
+
+def _packed(parameters: list[NDArray[Any]]) -> NDArray[np.uint8]:
+    if len(parameters) != 1:
+        raise WireError(f"expected one packed array, the message has {len(parameters)}")
+    return parameters[0]
+
+
+def reply_parts(
+    reply: Reply | None, metrics: Mapping[str, Scalar]
+) -> tuple[list[NDArray[Any]], dict[str, Scalar]]:
+    """Return arrays and metrics of a NumPyClient's fit result; None is an empty one."""
+    if reply is None:
+        return [], {}
+    arrays = [np.frombuffer(reply.payload, np.uint8)] if reply.payload else []
+    return cast(list[NDArray[Any]], arrays), {**metrics, HEADER_KEY: reply.header()}
+
+
+def _field(
+    found: Mapping[str, ConfigRecord] | Mapping[str, MetricRecord],
+    record: str,
+    name: str,
+) -> Any:
+    """Return one field of one record, None where either is missing."""
+    return found[record].get(name) if record in found else None
+
+
+def read_reply(content: RecordDict) -> Reply | None:
+    """Read a training reply; None for one without a header, which says nothing.
+
+    Raises
+    ------
+    WireError
+        If the reply is malformed.
+    """
+    header = _field(content.config_records, "fitres.metrics", HEADER_KEY)
+    if header is None:
+        return None
+    if not isinstance(header, bytes):
+        raise WireError("malformed: the header of a reply is not bytes")
+    arrays = content.array_records.get("fitres.parameters")
+    if arrays is None or len(arrays) != 1:
+        raise WireError("malformed: a reply must have exactly one array")
+    (array,) = arrays.values()
+    payload = b"" if not array.data else _payload(array)
+    return Reply.from_header(header, payload)
+
+
+def _payload(array: Array) -> bytes:
+    try:
+        values = array.numpy()
+    except Exception as error:
+        raise WireError(f"malformed: the array of a reply: {error}") from None
+    if values.dtype != np.uint8 or values.ndim != 1:
+        raise WireError("malformed: the array of a reply is no vector of bytes")
+    return values.tobytes()
+
+
+def train_metrics(content: RecordDict) -> RecordDict:
+    """Return a reply's own metrics in the form that aggregation functions expect."""
+    return _metrics(content, "fitres", {})
+
+
+def evaluate_metrics(content: RecordDict) -> RecordDict:
+    """Return an evaluation reply's loss and metrics, likewise.
+
+    Raises
+    ------
+    WireError
+        If the reply is not one of a NumPyClient.
+    """
+    loss = _field(content.metric_records, "evaluateres.loss", "loss")
+    if not isinstance(loss, float | int):
+        raise WireError("malformed: an evaluation reply without a loss")
+    return _metrics(content, "evaluateres", {"loss": loss})
+
+
+def _metrics(
+    content: RecordDict, prefix: str, values: dict[str, float | int]
+) -> RecordDict:
+    examples = _field(content.metric_records, f"{prefix}.num_examples", "num_examples")
+    if not isinstance(examples, int) or examples < 0:
+        raise WireError("malformed: a reply without its number of examples")
+    found: dict[str, Any] = {EXAMPLES_KEY: examples, **values}
+    reported = content.config_records.get(f"{prefix}.metrics") or ConfigRecord()
+    for name, value in reported.items():
+        if name != HEADER_KEY and isinstance(value, float | int):
+            found[name] = value
+    return RecordDict({"metrics": MetricRecord(found)})
+
+
+def message_bytes(messages: Iterable[Message]) -> int:
+    """Return the bytes of messages as Flower serialises them, all objects included.
+
+    Records that several messages share are serialised once here, but counted for
+    each message: every node downloads them.
+    """
+    sizes: dict[int, int] = {}
+    total = 0
+    with no_object_id_recompute():
+        for message in messages:
+            total += len(message.deflate())
+            if not message.has_content():
+                continue
+            content = message.content
+            total += len(content.deflate())
+            for record in content.values():
+                if id(record) not in sizes:
+                    sizes[id(record)] = _nested_bytes(record)
+                total += sizes[id(record)]
+    return total
+
+
+def _nested_bytes(record: InflatableObject) -> int:
+    return sum(len(o.deflate()) for o in get_all_nested_objects(record).values())
+
+
+def load_state(state: RecordDict) -> bytes | None:
+    """Return the worker state in a Context's state, if there is one."""
+    value = _field(state.config_records, STATE_KEY, "worker")
+    return value if isinstance(value, bytes) else None
+
+
+def save_state(state: RecordDict, data: bytes) -> None:
+    """Put the worker state into a Context's state."""
+    state.config_records[STATE_KEY] = ConfigRecord({"worker": data})

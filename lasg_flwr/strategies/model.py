@@ -1,0 +1,47 @@
+"""The server's model: the arrays that a user knows, and the vector that is trained."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
+
+from ..vectors import F32, Layout
+
+
+class Model:
+    """Layout, buffers and integer arrays of a model; θ itself lives in the server.
+
+    Parameters
+    ----------
+    arrays : ArrayRecord
+        The model's arrays, by name.
+    buffers : iterable of str, optional
+        Names of floating arrays without gradient, see `Layout.of`.
+
+    Attributes
+    ----------
+    layout : Layout
+        Names, shapes, dtypes and kinds.
+    theta : ndarray, shape (p,), float32
+        θ^0.
+    """
+
+    def __init__(
+        self, arrays: ArrayRecord, buffers: Iterable[str] | None = None
+    ) -> None:
+        named = {name: array.numpy() for name, array in arrays.items()}
+        self.layout = Layout.of(named, buffers)
+        self.layout_json = self.layout.to_json()
+        self.theta = self.layout.flatten(named, "parameter")
+        self.buffers = self.layout.flatten(named, "buffer")
+        self.integers = self.layout.integers(named)
+
+    def packed(self, theta: F32) -> NDArray[np.uint8]:
+        """Return the model with parameters `theta` as one packed array."""
+        return self.layout.pack(theta, self.buffers, self.integers)
+
+    def arrays(self, theta: F32) -> ArrayRecord:
+        """Return the model with parameters `theta` under its own names and dtypes."""
+        named = self.layout.unflatten(theta, self.buffers, self.integers)
+        return ArrayRecord({name: Array(value) for name, value in named.items()})

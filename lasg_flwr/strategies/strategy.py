@@ -1,0 +1,392 @@
+"""LasgStrategy: the server's state machine as a Flower strategy (Message API)."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from logging import DEBUG, INFO, WARNING
+from typing import Any
+
+import numpy as np
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.common import log
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
+
+from .. import records
+from ..codecs import Codec
+from ..errors import CompositionError, WireError
+from ..ledger import Ledger
+from ..messages import Memory, ServerMemory
+from ..rules import Rule
+from ..server import LasgServer, RoundReport, Weighting
+from ..steps import ServerStep
+from .model import Model
+from .sampling import sample, wait_for_nodes
+
+MetricsAggregation = Callable[[list[RecordDict], str], MetricRecord]
+
+
+@dataclass(repr=False)
+class LasgResult(Result):
+    """Flower's `Result` with the ledger of the run.
+
+    Attributes
+    ----------
+    ledger : Ledger
+        What was sent, and what dense SGD would have sent. The same figures stand in
+        ``train_metrics_clientapp`` after every round, as ``lasg-uploads`` and so on.
+    """
+
+    ledger: Ledger = field(default_factory=Ledger)
+
+
+class LasgStrategy(Strategy):
+    """Lazily aggregated SGD: workers upload, or are contacted, only if it pays.
+
+    In each round θ^{k+1} = step(θ^k, ∇^k) with ∇^k = Σ w_m h_m / Σ w_m, where h_m is
+    the last gradient that worker m uploaded: equations (4) and (5). The rule and the
+    codec are chosen here alone and travel in each request.
+
+    Parameters
+    ----------
+    rule : str or Rule (default: "wk2")
+        Who uploads: ``"sgd"``, ``"lag"``, ``"wk1"``, ``"wk2"``, ``"ps"``, ``"pse"``, or
+        an object of `lasg_flwr.rules`, such as ``WK2(c=50, max_delay=200)``.
+    codec : str or Codec (default: "dense")
+        How uploads are encoded.
+    memory : {"innovation", "gradient"} (default: "innovation")
+        Whether an upload carries g − h_m or g.
+    server_memory : {"per-worker", "sum-only"} (default: "per-worker")
+        Whether the server holds each h_m, or only their sum.
+    step : float or ServerStep (default: 0.1)
+        The server's step; a number is the learning rate of plain SGD.
+    weights : {"equal", "examples"} (default: "equal")
+        Weights w_m of the workers.
+    full_codec, gone_share, seed
+        See `lasg_flwr.LasgServer`.
+    buffers : iterable of str, optional
+        Names of floating arrays without gradient; left out, those that end in
+        ``running_mean`` or ``running_var``.
+    evaluate_every : int (default: 1)
+        Federated evaluation takes place every so many rounds.
+    leave_after : int, optional
+        A worker whose node was not connected for so many rounds in a row has left;
+        left out, the rule's `max_delay`.
+    fraction_train, fraction_evaluate : float (default: 1.0)
+        Share of the connected nodes that a round can reach.
+    min_train_nodes, min_evaluate_nodes, min_available_nodes : int (default: 2)
+        As in `FedAvg`.
+    weighted_by_key : str (default: "num-examples")
+        Weight of metrics in their aggregation.
+    train_metrics_aggr_fn, evaluate_metrics_aggr_fn : callable, optional
+        As in `FedAvg`; training metrics come from all who replied, skippers included.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range or does not go together
+        with another.
+
+    Examples
+    --------
+    ::
+
+        @app.main()
+        def main(grid: Grid, context: Context) -> None:
+            strategy = LasgStrategy(rule="wk2", step=0.05)
+            arrays = ArrayRecord(model.state_dict())
+            result = strategy.start(grid, arrays, num_rounds=100)
+            print(result.ledger.uploads, result.ledger.uplink_bytes)
+    """
+
+    def __init__(
+        self,
+        rule: str | Rule = "wk2",
+        codec: str | Codec = "dense",
+        *,
+        memory: Memory = "innovation",
+        server_memory: ServerMemory = "per-worker",
+        step: float | ServerStep = 0.1,
+        weights: Weighting = "equal",
+        full_codec: str | Codec | None = None,
+        gone_share: float = 0.25,
+        seed: int = 0,
+        buffers: Iterable[str] | None = None,
+        evaluate_every: int = 1,
+        leave_after: int | None = None,
+        fraction_train: float = 1.0,
+        fraction_evaluate: float = 1.0,
+        min_train_nodes: int = 2,
+        min_evaluate_nodes: int = 2,
+        min_available_nodes: int = 2,
+        weighted_by_key: str = records.EXAMPLES_KEY,
+        train_metrics_aggr_fn: MetricsAggregation | None = None,
+        evaluate_metrics_aggr_fn: MetricsAggregation | None = None,
+    ) -> None:
+        if evaluate_every < 1:
+            raise ValueError(f"evaluate_every must be >= 1, got {evaluate_every!r}")
+        self._server_options: dict[str, Any] = {
+            "rule": rule,
+            "codec": codec,
+            "memory": memory,
+            "server_memory": server_memory,
+            "step": step,
+            "weights": weights,
+            "full_codec": full_codec,
+            "gone_share": gone_share,
+            "seed": seed,
+        }
+        LasgServer(np.zeros(2, np.float32), **self._server_options)  # refuse bad ones
+        self.buffers = None if buffers is None else frozenset(buffers)
+        self.evaluate_every = evaluate_every
+        self.leave_after = leave_after
+        self.fraction_train = fraction_train
+        self.fraction_evaluate = fraction_evaluate
+        self.min_train_nodes = min_train_nodes if fraction_train else 0
+        self.min_evaluate_nodes = min_evaluate_nodes if fraction_evaluate else 0
+        self.min_available_nodes = min_available_nodes
+        self.weighted_by_key = weighted_by_key
+        self.train_metrics_aggr_fn = train_metrics_aggr_fn or aggregate_metricrecords
+        self.evaluate_metrics_aggr_fn = (
+            evaluate_metrics_aggr_fn or aggregate_metricrecords
+        )
+        self._started: tuple[LasgServer, Model] | None = None
+        self._sent: list[Message] = []
+        self._last_seen: dict[int, int] = {}
+        self._complaints: set[tuple[int, str]] = set()
+
+    @property
+    def server(self) -> LasgServer:
+        """The state machine behind this strategy; there is one once it has started."""
+        return self._running()[0]
+
+    def begin(self, initial_arrays: ArrayRecord) -> None:
+        """Make a new server for this model; `start` does so itself.
+
+        Parameters
+        ----------
+        initial_arrays : ArrayRecord
+            The model's arrays, by name: parameters, buffers and integers.
+        """
+        model = Model(initial_arrays, self.buffers)
+        server = LasgServer(model.theta, **self._server_options)
+        self._started = (server, model)
+        self._sent, self._last_seen = [], {}
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> LasgResult:
+        """Run the strategy; see Flower's `Strategy.start`.
+
+        Returns
+        -------
+        LasgResult
+            Flower's result, and the ledger.
+        """
+        self.begin(initial_arrays)
+        result = super().start(
+            grid,
+            initial_arrays,
+            num_rounds,
+            timeout,
+            train_config,
+            evaluate_config,
+            evaluate_fn,
+        )
+        return LasgResult(**vars(result), ledger=self.server.ledger)
+
+    def summary(self) -> None:
+        """Log the configuration."""
+        settings = self.server.settings
+        log(INFO, "\t├──> Lazy aggregation:")
+        log(INFO, "\t│\t├── Rule: %s (c = %g)", self.server.rule, self.server.c)
+        log(INFO, "\t│\t├── Codec: %s | memory: %s", settings.codec, settings.memory)
+        log(INFO, "\t│\t└── Server memory: %s", settings.server_memory)
+        log(INFO, "\t└──> Sampling:")
+        fractions = (self.fraction_train, self.fraction_evaluate)
+        log(INFO, "\t\t├── Fraction: train (%.2f) | evaluate (%.2f)", *fractions)
+        minima = (self.min_train_nodes, self.min_evaluate_nodes)
+        log(INFO, "\t\t├── Minimum nodes: train (%d) | evaluate (%d)", *minima)
+        log(INFO, "\t\t└── Minimum available nodes: %d", self.min_available_nodes)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask the workers that this round needs; PS and PSE leave the others alone."""
+        server, model = self._running()
+        if self.fraction_train == 0.0:
+            return []
+        nodes = self._sample(grid, self.fraction_train, self.min_train_nodes)
+        config["server-round"] = server_round
+        packed = records.model_record(model.packed(server.theta))
+        self._sent = [
+            Message(
+                content=records.train_content(
+                    request, packed, model.layout_json, config
+                ),
+                message_type=MessageType.TRAIN,
+                dst_node_id=node,
+            )
+            for node, request in server.open_round(nodes)
+        ]
+        server.ledger.downlink_message_bytes += records.message_bytes(self._sent)
+        return self._sent
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Take in the replies, close the round and return θ^{k+1}."""
+        if self.fraction_train == 0.0:
+            return None, None
+        server, model = self._running()
+        replies = list(replies)
+        server.ledger.uplink_message_bytes += records.message_bytes(replies)
+        contents = [c for c in map(self._receive, replies) if c is not None]
+        report = server.close_round()
+        self._log_round(report)
+        metrics = MetricRecord()
+        if contents:
+            metrics = self.train_metrics_aggr_fn(contents, self.weighted_by_key)
+        metrics.update(server.ledger.as_metrics())
+        return model.arrays(server.theta), metrics
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Send the model to be evaluated, every `evaluate_every` rounds."""
+        if self.fraction_evaluate == 0.0 or server_round % self.evaluate_every:
+            return []
+        server, model = self._running()
+        nodes = self._sample(grid, self.fraction_evaluate, self.min_evaluate_nodes)
+        config["server-round"] = server_round
+        packed = records.model_record(model.packed(server.theta))
+        content = records.evaluate_content(packed, model.layout_json, config)
+        return [Message(content, node, MessageType.EVALUATE) for node in nodes]
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Aggregate the clients' losses and metrics."""
+        contents = []
+        for message in replies:
+            if message.has_error():
+                self._complain(message, message.error.reason)
+                continue
+            try:
+                contents.append(records.evaluate_metrics(message.content))
+            except WireError as error:
+                self._complain(message, str(error))
+        if not contents:
+            return None
+        return self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key)
+
+    def _running(self) -> tuple[LasgServer, Model]:
+        if self._started is None:
+            raise CompositionError(
+                "LasgStrategy must be started by its own start(): wrappers that drive "
+                "it, such as Flower's differential-privacy strategies, clip whole "
+                "models and do not compose with gradient innovations. Remove the "
+                "wrapper; a custom loop calls strategy.begin(initial_arrays) first"
+            )
+        return self._started
+
+    def _sample(self, grid: Grid, fraction: float, minimum: int) -> list[int]:
+        """Return the nodes that a round can reach, in a repeatable order."""
+        server = self.server
+        available = max(self.min_available_nodes, minimum)
+        nodes = wait_for_nodes(grid.get_node_ids, available)
+        self._note_absent(set(nodes))
+        nodes.sort(key=self._order)
+        count = max(int(len(nodes) * fraction), minimum)
+        return sample(nodes, count, server.settings.seed, server.round)
+
+    def _order(self, node: int) -> tuple[bool, int]:
+        record = self.server.roster.at(node)
+        return (True, node) if record is None else (False, record.key)
+
+    def _note_absent(self, connected: set[int]) -> None:
+        """Take out workers whose node has been away for `leave_after` rounds."""
+        server = self.server
+        limit = self.leave_after or server.rule.max_delay
+        for record in server.roster.sorted():
+            if record.node in connected:
+                self._last_seen[record.key] = server.round
+            elif record.id is not None:
+                away = server.round - self._last_seen.get(record.key, server.round)
+                if away >= limit:
+                    log(INFO, "lasg: worker %d has left", record.key)
+                    server.leave(record.key)
+
+    def _receive(self, message: Message) -> RecordDict | None:
+        """Hand one reply to the server; return its metrics if it was kept."""
+        server = self.server
+        if message.has_error():
+            server.refuse("failure")
+            self._complain(message, message.error.reason)
+            if message.error.code == ErrorCode.MOD_FAILED_PRECONDITION:
+                raise CompositionError(
+                    f"a mod of the ClientApp refused the messages: "
+                    f"{message.error.reason} Mods that clip or mask whole models "
+                    "(differential privacy, secure aggregation) do not compose with "
+                    "lazy aggregation: remove them"
+                )
+            return None
+        try:
+            reply = records.read_reply(message.content)
+            metrics = records.train_metrics(message.content)
+        except WireError as error:
+            server.refuse("malformed")
+            self._complain(message, str(error))
+            return None
+        if reply is None:
+            server.refuse("empty")
+            return None
+        verdict = server.receive(message.metadata.src_node_id, reply)
+        if not verdict.kept:
+            self._complain(message, verdict.detail)
+            return None
+        return metrics
+
+    def _complain(self, message: Message, reason: str | None) -> None:
+        """Log a failure once for each node and reason."""
+        node, reason = self._node_of(message), reason or "no reason given"
+        seen = (node, reason) in self._complaints
+        self._complaints.add((node, reason))
+        log(DEBUG if seen else WARNING, "lasg: reply of node %d: %s", node, reason)
+
+    def _node_of(self, reply: Message) -> int:
+        """Return the node a reply is about; the SuperLink's own errors name another."""
+        for sent in self._sent:
+            if sent.metadata.message_id == reply.metadata.reply_to_message_id:
+                return sent.metadata.dst_node_id
+        return reply.metadata.src_node_id
+
+    def _log_round(self, report: RoundReport) -> None:
+        ledger = self.server.ledger
+        log(
+            INFO,
+            "lasg: round %d: contacted %d, uploaded %d, skipped %d, refused or failed "
+            "%d; %d of %d payload bytes up so far",
+            report.round,
+            report.contacted,
+            report.uploaded,
+            report.skipped,
+            report.refused,
+            ledger.uplink_bytes,
+            ledger.sgd_uplink_bytes,
+        )

@@ -1,0 +1,87 @@
+"""A Flower Grid that calls the ClientApp in this process."""
+
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.client import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+Fault = Callable[[Message], bool]
+
+
+class InProcessGrid(Grid):
+    """Runs every message at once, each node with a Context of its own.
+
+    Parameters
+    ----------
+    app : ClientApp
+        The app under test.
+    partitions : int
+        Number of nodes; node ids are made to differ from partition ids in order.
+    shuffle_seed : int, optional
+        Deliver replies in a random order.
+    """
+
+    def __init__(
+        self, app: ClientApp, partitions: int, shuffle_seed: int | None = None
+    ) -> None:
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+        self.app = app
+        self.contexts = {
+            1000 - 7 * partition: Context(
+                run_id=1,
+                node_id=1000 - 7 * partition,
+                node_config={"partition-id": partition, "num-partitions": partitions},
+                state=RecordDict(),
+                run_config={},
+            )
+            for partition in range(partitions)
+        }
+        self._ids = count(1)
+        self._rng = (
+            None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+        )
+        self.requests: list[Message] = []
+        self.replies: list[Message] = []
+
+    def set_run(self, run: Any) -> None:
+        raise NotImplementedError
+
+    @property
+    def run(self) -> Any:
+        raise NotImplementedError
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self.contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        raise NotImplementedError
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        replies = [self._deliver(message) for message in messages]
+        if self._rng is not None:
+            replies = [replies[i] for i in self._rng.permutation(len(replies))]
+        self.replies.extend(replies)
+        return replies
+
+    def _deliver(self, message: Message) -> Message:
+        message.metadata.__dict__["_message_id"] = str(next(self._ids))
+        self.requests.append(message)
+        try:
+            return self.app(message, self.contexts[message.metadata.dst_node_id])
+        except Exception as error:
+            return Message(
+                Error(2, f"{type(error).__name__}: {error}"), reply_to=message
+            )

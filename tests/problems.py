@@ -1,0 +1,51 @@
+"""Small learning problems that the tests share."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lasg_flwr.vectors import F32
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    """Half the mean squared error on a worker's rows; minibatches of `batch` rows."""
+
+    x: F32
+    y: F32
+    batch: int = 4
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.y)
+
+    @property
+    def size(self) -> int:
+        return int(self.x.shape[1])
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        return rng.choice(len(self.y), self.batch, replace=False)
+
+    def gradient(self, theta: F32, batch: Any) -> F32:
+        x = self.x[batch]
+        gradient: F32 = x.T @ (x @ theta - self.y[batch]) / np.float32(len(batch))
+        return gradient
+
+    def evaluate(self, theta: F32) -> tuple[float, int, dict[str, float]]:
+        error = self.x @ theta - self.y
+        return float(error @ error / 2 / len(error)), len(error), {"bias": 1.0}
+
+
+def least_squares(
+    workers: int = 4, size: int = 6, examples: int = 20, seed: int = 0
+) -> list[LeastSquares]:
+    """Return one random least-squares oracle for each worker."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=size)
+    oracles = []
+    for _ in range(workers):
+        x = rng.normal(size=(examples, size)).astype(np.float32)
+        y = (x @ truth + 0.5 * rng.normal(size=examples)).astype(np.float32)
+        oracles.append(LeastSquares(x, y))
+    return oracles
