@@ -40,8 +40,9 @@ class Upload:
     round: int
 
 
-def _weighted(x: F32 | F64, weight: float) -> F64:
-    return np.multiply(x, weight, dtype=np.float64)
+def _add(total: F64, x: F32 | F64, weight: float) -> None:
+    """Add w·x to `total` in float64."""
+    total += x if weight == 1.0 else np.multiply(x, weight, dtype=np.float64)
 
 
 class Aggregate(ABC):
@@ -110,7 +111,7 @@ class PerWorkerAggregate(Aggregate):
             old = self.held(record)
             if self._outgoing is None:
                 self._outgoing = np.zeros_like(self.total)
-            self._outgoing += _weighted(old, record.weight)
+            _add(self._outgoing, old, record.weight)
             if upload.kind == "innovation":
                 new = frozen(old + new)
         else:
@@ -118,7 +119,7 @@ class PerWorkerAggregate(Aggregate):
             self.members += 1
             record.counted = True
         self._replaced += 1
-        self._incoming += _weighted(new, record.weight)
+        _add(self._incoming, new, record.weight)
         record.held = upload.payload if self._keep_payloads else new
         record.held_codec = upload.codec if self._keep_payloads else ""
         _accept(record, upload)
@@ -139,7 +140,7 @@ class PerWorkerAggregate(Aggregate):
     def remove(self, record: Record) -> None:
         """Subtract the worker's h_m."""
         if record.counted:
-            self.total -= _weighted(self.held(record), record.weight)
+            _add(self.total, self.held(record), -record.weight)
             self.weight -= record.weight
             self.members -= 1
         if self.members == 0:
@@ -175,12 +176,11 @@ class SumOnlyAggregate(Aggregate):
 
     def apply(self, record: Record, upload: Upload) -> None:
         """Add an innovation or a first upload; set aside what cannot be replaced."""
-        weighted = _weighted(upload.decoded, record.weight)
         if upload.kind == "full" and record.counted:
-            self.aside += weighted
+            _add(self.aside, upload.decoded, record.weight)
             record.gone = True
         else:
-            self.total += weighted
+            _add(self.total, upload.decoded, record.weight)
             if not record.counted:
                 self.weight += record.weight
                 record.counted = True

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b
 from math import isfinite, isnan, nan
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -100,8 +100,7 @@ class Settings:
         return self.server_memory == "sum-only" or not self.codec_object.lossless
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What the server sends to a worker.
 
     Attributes
@@ -191,8 +190,7 @@ def _fixed(value: bytes) -> bytes:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What a worker answers.
 
     Attributes

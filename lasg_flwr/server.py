@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ from .vectors import F32, frozen, is_finite, squared_distance
 Weighting = Literal["equal", "examples"]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What became of a reply: kept, or the reason why it changed nothing."""
 
     kept: bool
@@ -41,8 +40,10 @@ class Verdict:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RoundReport:
+_KEPT = Verdict(True)
+
+
+class RoundReport(NamedTuple):
     """What happened in a round.
 
     Attributes
@@ -75,10 +76,12 @@ class _Round:
 
     threshold: float
     contacted: int = 0
-    asked: dict[int, Request] = field(default_factory=dict)
-    nodes: set[int] = field(default_factory=set)
-    keys: set[int] = field(default_factory=set)
-    waiting: dict[int, tuple[int, Reply, Upload | None]] = field(default_factory=dict)
+    asked: dict[int, tuple[Request, Record | None]] = field(default_factory=dict)
+    order: list[tuple[int, int]] = field(default_factory=list)
+    next: int = 0
+    strangers: bool = False
+    answered: dict[int, int] = field(default_factory=dict)
+    waiting: dict[int, tuple[int, Reply, Upload]] = field(default_factory=dict)
     uploaded: int = 0
     skipped: int = 0
     refused: int = 0
@@ -216,9 +219,14 @@ class LasgServer:
             force = self._force(record, distances)
             if force is None:
                 continue
-            request = self._request(record, force)
-            self._open.asked[node] = request
+            request = self._request(record, force, self._open.threshold)
+            self._open.asked[node] = (request, record)
             requests.append((node, request))
+            if record is None:
+                self._open.strangers = True
+            else:
+                self._open.order.append((record.key, node))
+        self._open.order.sort()
         self._open.contacted = len(requests)
         dense = 4 * self.theta.size
         self.ledger.sgd_uplink_bytes += dense * reachable
@@ -244,8 +252,9 @@ class LasgServer:
             reason = str(refusal).partition(":")[0]
             self.refuse(reason)
             return Verdict(False, reason, str(refusal))
-        self._apply_ready()
-        return Verdict(True)
+        if self._open is not None and self._open.waiting:
+            self._apply_ready()
+        return _KEPT
 
     def refuse(self, reason: str) -> None:
         """Count a reply that was refused before it could be read."""
@@ -264,8 +273,8 @@ class LasgServer:
         if self._open is None:
             raise LasgError("no round is open: call open_round first")
         current = self._open
-        current.asked.clear()
-        self._apply_ready()
+        for key in sorted(current.waiting):
+            self._apply(*current.waiting[key])
         self._open = None
         self.aggregate.settle()
         moved = self._move()
@@ -302,7 +311,7 @@ class LasgServer:
             return None
         if record.id is None or self.round - record.round >= self.rule.max_delay:
             return True
-        if not isinstance(self.rule, ServerRule):
+        if self.rule.decided_by != "server":
             return False
         return True if self._server_lhs(record, distances) > self.threshold else None
 
@@ -320,14 +329,14 @@ class LasgServer:
         )
         return rule.lhs(known, distances[record.round])
 
-    def _request(self, record: Record | None, force: bool) -> Request:
+    def _request(self, record: Record | None, force: bool, threshold: float) -> Request:
         first = record is None or not record.accepted
         return Request(
             self.settings,
             self.session,
             self.round,
             self.theta,
-            self.threshold,
+            threshold,
             None if record is None else record.id,
             force,
             self.settings.codec if first else self.full_codec,
@@ -341,48 +350,39 @@ class LasgServer:
             or reply.round != self.round
         ):
             raise WireError("other round: the reply is not to this session and round")
-        if node in current.nodes:
-            raise WireError("duplicate: this node has answered in this round already")
-        request = current.asked.get(node)
-        if request is None:
+        if node not in current.asked:
+            if node in current.answered.values():
+                raise WireError("duplicate: this node has answered in this round")
             raise WireError("unsolicited: this node was not asked in this round")
-        record = self.roster.at(node)
+        request, record = current.asked[node]
         if record is not None and record.key != reply.key:
             raise WireError(
                 f"foreign key: the node is bound to key {record.key}, not {reply.key}"
             )
-        if reply.key in current.keys:
+        if reply.key in current.answered:
             raise WireError(
                 f"duplicate key: two live nodes answer with key {reply.key}; give each "
                 "client its own partition-id"
             )
-        self._check_legal(request, reply)
-        upload = self._decoded(request, reply)
-        del current.asked[node]
-        current.nodes.add(node)
-        current.keys.add(reply.key)
-        current.waiting[reply.key] = (node, reply, upload)
-
-    def _check_legal(self, request: Request, reply: Reply) -> None:
-        if not reply.is_sane():
-            raise WireError("bad header: examples or ratio out of range")
         if reply.base is not None and reply.base != request.have:
             raise WireError("foreign base: the reply builds on another upload")
-        if reply.kind == "full":
-            return
-        if reply.base is None:
-            raise WireError(f"no base: a reply of kind {reply.kind!r} needs one")
-        if reply.kind == "skip" and (request.force or reply.payload):
-            raise WireError(
-                "illegal skip: an upload was asked for, or bytes came along"
-            )
-        if reply.kind == "innovation" and not self.settings.sends_innovations:
-            raise WireError("illegal innovation: this run sends full gradients")
-
-    def _decoded(self, request: Request, reply: Reply) -> Upload | None:
         if reply.kind == "skip":
-            return None
+            if reply.base is None or request.force or reply.payload:
+                raise WireError("illegal skip: an upload was due, or bytes came along")
+            current.skipped += 1
+            self.ledger.skips += 1
+        else:
+            current.waiting[reply.key] = (node, reply, self._decoded(request, reply))
+        del current.asked[node]
+        current.answered[reply.key] = node
+        self.ledger.gradient_evaluations += reply.gradient_evaluations
+
+    def _decoded(self, request: Request, reply: Reply) -> Upload:
+        if not reply.is_sane():
+            raise WireError("bad header: examples or ratio out of range")
         full = reply.kind == "full"
+        if not full and (reply.base is None or not self.settings.sends_innovations):
+            raise WireError("illegal innovation: without a base, or in a run without")
         spec = request.full_codec if full else self.settings.codec
         try:
             decoded = wire.decode(
@@ -401,32 +401,21 @@ class LasgServer:
     def _apply_ready(self) -> None:
         """Apply kept replies in key order, as far as no smaller key can still come."""
         current = self._open
-        if current is None or not current.waiting:
+        if current is None or current.strangers:
             return
-        records = [self.roster.at(node) for node in current.asked]
-        if any(record is None for record in records):
-            return
-        horizon = min((r.key for r in records if r is not None), default=None)
-        for key in sorted(current.waiting):
-            if horizon is not None and key > horizon:
+        while current.next < len(current.order):
+            key, node = current.order[current.next]
+            if node in current.asked:
                 return
-            self._apply(*current.waiting.pop(key))
+            current.next += 1
+            if key in current.waiting:
+                self._apply(*current.waiting.pop(key))
 
-    def _apply(self, node: int, reply: Reply, upload: Upload | None) -> None:
+    def _apply(self, node: int, reply: Reply, upload: Upload) -> None:
         current = self._open
         if current is None:
             raise LasgError("no round is open")
-        self.ledger.gradient_evaluations += reply.gradient_evaluations
-        record = self.roster.records.get(reply.key)
-        if record is None:
-            record = Record(reply.key, node, self._weight(reply.examples))
-            self.roster.add(record)
-        elif record.node != node:
-            self.roster.bind(record, node)
-        if upload is None:
-            current.skipped += 1
-            self.ledger.skips += 1
-            return
+        record = self._bind(node, reply)
         current.uploaded += 1
         self.ledger.uploads += 1
         if not record.accepted:
@@ -437,6 +426,16 @@ class LasgServer:
             self.iterates.retain(self.round, self.theta)
         if reply.ratio is not None:
             record.estimate = max(record.estimate or 0.0, reply.ratio)
+
+    def _bind(self, node: int, reply: Reply) -> Record:
+        """Return the record of the replying worker, bound to its node."""
+        record = self.roster.records.get(reply.key)
+        if record is None:
+            record = Record(reply.key, node, self._weight(reply.examples))
+            self.roster.add(record)
+        elif record.node != node:
+            self.roster.bind(record, node)
+        return record
 
     def _forget_iterate(self, record: Record) -> None:
         if record.id is not None and isinstance(self.rule, ServerRule):

@@ -52,6 +52,9 @@ def squared_distance(a: F32 | F64, b: F32 | F64 | None = None) -> float:
     >>> squared_distance(np.float32([3, 0]), np.float32([0, 4]))
     25.0
     """
+    if a.size <= _BLOCK:
+        wide = (a if b is None else a - b).astype(np.float64)
+        return float(wide @ wide)
     total = 0.0
     for start in range(0, a.size, _BLOCK):
         block = a[start : start + _BLOCK]

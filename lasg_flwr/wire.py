@@ -36,7 +36,7 @@ if len(_BY_TAG) != len(CODECS):
     )
 
 
-def encode(codec: Codec, x: F32, rng: np.random.Generator) -> bytes:
+def encode(codec: Codec, x: F32, rng: np.random.Generator | None = None) -> bytes:
     """Encode the finite vector `x` into a payload.
 
     Parameters
@@ -45,14 +45,14 @@ def encode(codec: Codec, x: F32, rng: np.random.Generator) -> bytes:
         How to encode.
     x : ndarray, shape (p,), float32
         The vector.
-    rng : numpy.random.Generator
-        Where random rounding draws from.
+    rng : numpy.random.Generator, optional
+        What a stochastic codec draws from.
 
     Examples
     --------
     >>> from lasg_flwr.codecs import Dense
     >>> x = np.float32([1, 2, 3])
-    >>> payload = encode(Dense(), x, np.random.default_rng(0))
+    >>> payload = encode(Dense(), x)
     >>> len(payload), decode(payload, Dense(), 3).tolist()
     (24, [1.0, 2.0, 3.0])
     """

@@ -1,13 +1,13 @@
 """The worker's state machine: decide, encode, and remember what the server may have."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isfinite, nan
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from . import wire
-from .codecs import codec_from
+from .codecs import Codec, codec_from
 from .errors import NonFiniteGradientError
 from .messages import Kind, Reply, Request, upload_id
 from .oracle import Oracle, check_oracle
@@ -59,8 +59,7 @@ class WorkerState:
     answered: tuple[bytes, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """What must be computed before a request can be answered."""
 
     request: Request
@@ -68,7 +67,7 @@ class Task:
     kept: Evidence | None
     forced: bool
     batch: Any
-    second_point: F32 | None = field(default=None)
+    second_point: F32 | None
 
 
 class LasgWorker:
@@ -89,7 +88,7 @@ class LasgWorker:
         If the oracle has no examples or the key is out of range.
     """
 
-    __slots__ = ("key", "oracle", "state")
+    __slots__ = ("_gradients_per_call", "_size", "key", "oracle", "state")
 
     def __init__(
         self, oracle: Oracle, key: int, state: WorkerState | None = None
@@ -100,6 +99,8 @@ class LasgWorker:
         self.oracle = oracle
         self.key = key
         self.state = state or WorkerState()
+        self._size: int | None = getattr(oracle, "size", None)
+        self._gradients_per_call: int = getattr(oracle, "gradients_per_call", 1)
 
     def handle(self, request: Request) -> Reply | None:
         """Answer a request; None for one that is not newer than the last answered.
@@ -127,11 +128,11 @@ class LasgWorker:
         answered = self.state.answered
         if answered and answered[0] == request.session and request.round <= answered[1]:
             return None
-        size = getattr(self.oracle, "size", request.theta.size)
-        if request.theta.shape != (size,):
+        if self._size is not None and request.theta.shape != (self._size,):
             raise ValueError(
                 f"theta has shape {request.theta.shape}, the oracle of worker "
-                f"{self.key} expects ({size},): server and client hold other models"
+                f"{self.key} expects ({self._size},): server and client hold other "
+                "models"
             )
         base = self._base(request.have)
         kept = None if base is None else base.evidence
@@ -154,19 +155,25 @@ class LasgWorker:
         """Decide, and answer with a skip or an upload."""
         request, base = task.request, task.base
         rule = request.settings.rule_object
+        by_worker = rule.decided_by == "worker"
         lhs = nan
-        if not task.forced and isinstance(rule, WorkerRule) and task.kept is not None:
-            with np.errstate(invalid="ignore"):
-                lhs = rule.lhs(gradient, second, task.kept)
+        if by_worker and not task.forced and task.kept is not None:
+            lhs = cast(WorkerRule, rule).lhs(gradient, second, task.kept)
         if not isfinite(lhs):
             self._check_gradient(gradient, request)
             if second is not None:
                 self._check_gradient(second, request)
-        always = not isinstance(rule, WorkerRule)
-        if decide(lhs, request.threshold, task.forced or always).upload:
+        if decide(lhs, request.threshold, task.forced or not by_worker).upload:
             return self._upload(task, gradient, second, lhs)
-        self.state = WorkerState(base, None, (request.session, request.round))
-        return self._reply(task, "skip", b"", lhs, second)
+        state = self.state
+        state.committed, state.pending = base, None
+        state.answered = (request.session, request.round)
+        return self._reply(task, "skip", b"", lhs, second, None)
+
+    def _rounding(self, codec: Codec, request: Request) -> np.random.Generator | None:
+        if not codec.stochastic:
+            return None
+        return keyed_generator(request.settings.seed, self.key, request.round, CODEC)
 
     def _base(self, have: bytes | None) -> Slot | None:
         for slot in (self.state.pending, self.state.committed):
@@ -179,22 +186,24 @@ class LasgWorker:
     ) -> Reply:
         request, base = task.request, task.base
         settings = request.settings
-        rng = keyed_generator(settings.seed, self.key, request.round, CODEC)
         h: F32 | F64 | None = None
         if base is not None and base.h is not None and settings.sends_innovations:
             kind: Kind = "innovation"
             codec = settings.codec_object
             x = np.asarray(gradient - base.h, np.float32)
-            payload = wire.encode(codec, x, rng)
+            payload = wire.encode(codec, x, self._rounding(codec, request))
             gain = codec.innovation_gain(x.size)
             h = frozen(base.h + wire.decode(payload, codec, x.size, gain))
         else:
             kind, codec = "full", codec_from(request.full_codec)
-            payload = wire.encode(codec, gradient, rng)
+            payload = wire.encode(codec, gradient, self._rounding(codec, request))
             if settings.sends_innovations:
                 wide = settings.h_dtype
                 h = frozen(wire.decode(payload, codec, gradient.size).astype(wide))
-        reply = self._reply(task, kind, payload, lhs, second, gradient)
+        measured = None
+        if second is not None and task.kept is not None and task.kept.theta is not None:
+            measured = ratio(gradient, second, request.theta, task.kept.theta)
+        reply = self._reply(task, kind, payload, lhs, second, measured)
         evidence = settings.rule_object.evidence(
             request.theta, request.round, gradient, second, task.kept
         )
@@ -212,17 +221,8 @@ class LasgWorker:
         payload: bytes,
         lhs: float,
         second: F32 | None,
-        gradient: F32 | None = None,
+        ratio: float | None,
     ) -> Reply:
-        measured = None
-        kept = task.kept
-        if (
-            gradient is not None
-            and second is not None
-            and kept
-            and kept.theta is not None
-        ):
-            measured = ratio(gradient, second, task.request.theta, kept.theta)
         return Reply(
             task.request.session,
             task.request.round,
@@ -231,10 +231,9 @@ class LasgWorker:
             kind,
             payload,
             lhs,
-            measured,
+            ratio,
             self.oracle.num_examples,
-            (1 if second is None else 2)
-            * getattr(self.oracle, "gradients_per_call", 1),
+            (1 if second is None else 2) * self._gradients_per_call,
         )
 
     def _check_gradient(self, gradient: F32, request: Request) -> None:

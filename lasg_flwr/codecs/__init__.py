@@ -1,5 +1,7 @@
 """The codecs, one file each, and their registry."""
 
+from functools import lru_cache
+
 from ..registry import discover, parse, spec_of
 from .base import Codec
 from .dense import Dense
@@ -21,7 +23,12 @@ def codec_from(spec: "str | Codec") -> Codec:
       ...
     ValueError: unknown codec 'zip': choose one of dense, topk
     """
-    return spec if isinstance(spec, Codec) else parse(spec, CODECS, "codec")
+    return spec if isinstance(spec, Codec) else _parsed(spec)
+
+
+@lru_cache(maxsize=64)
+def _parsed(spec: str) -> Codec:
+    return parse(spec, CODECS, "codec")
 
 
 __all__ = ["CODECS", "Codec", "Dense", "TopK", "codec_from", "spec_of"]

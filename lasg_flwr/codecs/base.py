@@ -25,6 +25,9 @@ class Codec(ABC):
     tag: ClassVar[int]
     """One byte that names the codec on the wire."""
 
+    stochastic: ClassVar[bool] = False
+    """Whether encoding draws random numbers."""
+
     @property
     def parameters(self) -> bytes:
         """Parameters that stand in the payload's header, at most 255 bytes."""
@@ -44,8 +47,8 @@ class Codec(ABC):
         return None
 
     @abstractmethod
-    def encode(self, x: F32, rng: np.random.Generator) -> bytes:
-        """Encode the finite vector `x`; random rounding draws from `rng`."""
+    def encode(self, x: F32, rng: np.random.Generator | None = None) -> bytes:
+        """Encode the finite vector `x`; a stochastic codec draws from `rng`."""
 
     @abstractmethod
     def decode(self, body: bytes, size: int) -> F32:

@@ -17,7 +17,7 @@ class Dense(Codec):
     Examples
     --------
     >>> x = np.float32([1, -2])
-    >>> body = Dense().encode(x, np.random.default_rng(0))
+    >>> body = Dense().encode(x)
     >>> len(body), Dense().decode(body, 2).tolist()
     (8, [1.0, -2.0])
     """
@@ -38,7 +38,7 @@ class Dense(Codec):
         """Return 0."""
         return 0.0
 
-    def encode(self, x: F32, rng: np.random.Generator) -> bytes:
+    def encode(self, x: F32, rng: np.random.Generator | None = None) -> bytes:
         """Return the bytes of `x`."""
         return x.astype("<f4", copy=False).tobytes()
 

@@ -3,13 +3,12 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from ..vectors import F32
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Outcome of a rule: whether to upload, and the two sides compared."""
 
     upload: bool
@@ -17,8 +16,7 @@ class Decision:
     threshold: float
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What a worker keeps of an upload for its rule; each rule fills what it needs.
 
     Attributes

@@ -1,0 +1,239 @@
+"""``python -m experiments.benchmarks``: speed and memory, side by side in one run."""
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lasg_flwr import simulate
+from lasg_flwr.messages import ServerMemory
+from lasg_flwr.random import keyed_generator
+from lasg_flwr.server import LasgServer
+from lasg_flwr.vectors import F32
+from lasg_flwr.worker import LasgWorker
+
+from .flower_run import flwr_run
+from .tasks import Batch, LinearOracle, Task, build_task
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+ETA, SEED = 0.1, 0
+MAX_DELAY, D_MAX = 100, 10
+
+
+@app.callback()
+def main() -> None:
+    """Benchmarks of lasg-flwr."""
+
+
+@app.command()
+def engine(
+    rounds: Annotated[int, typer.Option(min=10)] = 1000,
+    repeats: Annotated[int, typer.Option(min=1)] = 7,
+    ray_rounds: Annotated[int, typer.Option(help="0: leave Ray out")] = 50,
+    data_dir: Annotated[Path | None, typer.Option()] = None,
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Time the engine beside a plain loop and Flower's Ray; size of the server."""
+    task = build_task("mnist35", 10, "iid", Batch(fraction=0.01), data_dir=data_dir)
+    found: dict[str, Any] = {"machine": machine()}
+    found["engine"] = engine_against_loop(task, rounds, repeats)
+    if ray_rounds:
+        per_round = found["engine"]["engine_ms_per_round"]
+        found["ray"] = ray_against_engine(ray_rounds, per_round, data_dir)
+    found["memory"] = [
+        server_memory(kind, workers)
+        for kind in ("sum-only", "per-worker")
+        for workers in (10, 100, 1000)
+    ]
+    _print(found)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "flwr": version("flwr"),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+    }
+
+
+def plain_loop(oracles: list[LinearOracle], size: int, rounds: int) -> F32:
+    """Run LASG-WK2 as one would write it in NumPy, without any of this package.
+
+    It draws the same batches from generators seeded the same way, and the result is
+    the engine's to the bit.
+    """
+    theta = np.zeros(size, np.float32)
+    held: list[F32] = [theta] * len(oracles)
+    points: list[F32 | None] = [None] * len(oracles)
+    uploaded = [0] * len(oracles)
+    total = np.zeros(size)
+    squares: list[float] = []
+    for k in range(rounds):
+        threshold = 1 / ETA**2 / D_MAX * sum(squares[-D_MAX:])
+        for m, oracle in enumerate(oracles):
+            batch = oracle.draw(keyed_generator(SEED, m, k))
+            gradient = oracle.gradient(theta, batch)
+            point = points[m]
+            if point is not None and k - uploaded[m] < MAX_DELAY:
+                change = (gradient - oracle.gradient(point, batch)).astype(np.float64)
+                if change @ change <= threshold:
+                    continue
+            total += gradient.astype(np.float64) - held[m]
+            held[m], points[m], uploaded[m] = gradient, theta, k
+        new = (theta - ETA * (total / len(oracles))).astype(np.float32)
+        step = (new - theta).astype(np.float64)
+        squares.append(float(step @ step))
+        theta = new
+    return theta
+
+
+def engine_against_loop(task: Task, rounds: int, repeats: int) -> dict[str, Any]:
+    """Time the engine and the plain loop in turn."""
+    oracles = list(task.oracles)
+
+    def run_engine() -> F32:
+        theta = np.zeros(task.size)
+        return simulate(oracles, theta, rounds=rounds, rule="wk2", step=ETA).theta
+
+    def run_loop() -> F32:
+        return plain_loop(oracles, task.size, rounds)
+
+    close = np.allclose(run_engine(), run_loop(), rtol=1e-4, atol=1e-6)
+    pairs = [(_seconds(run_engine), _seconds(run_loop)) for _ in range(repeats)]
+    return {
+        "rounds": rounds,
+        "repeats": repeats,
+        "same_theta": bool(close),
+        "engine_ms_per_round": 1e3 * median(e for e, _ in pairs) / rounds,
+        "loop_ms_per_round": 1e3 * median(p for _, p in pairs) / rounds,
+        "ratio_median": median(e / p for e, p in pairs),
+        "ratio_min": min(e / p for e, p in pairs),
+        "ratio_max": max(e / p for e, p in pairs),
+    }
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def ray_against_engine(
+    rounds: int, engine_ms: float, data_dir: Path | None
+) -> dict[str, Any]:
+    """Time a round of the same app under ``flwr run`` with Ray, its start left out."""
+    root = Path(__file__).parent.parent
+    if data_dir is not None:
+        os.environ["LASG_DATA"] = str(data_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        config = (
+            f'dataset="mnist35" batch-size=12 num-server-rounds={rounds} min-nodes=10 '
+            f'evaluate-every={rounds} method="wk2" result-file="{result}"'
+        )
+        start = time.perf_counter()
+        done = flwr_run(root, config, supernodes=10)
+        whole = time.perf_counter() - start
+        if not result.exists():
+            sys.exit(f"flwr run failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+        seconds = json.loads(result.read_text())["wk2"]["seconds"]
+    middle = 1e3 * median(seconds[1:-1])
+    return {
+        "rounds": rounds,
+        "whole_run_seconds": whole,
+        "ray_ms_per_round": middle,
+        "ratio_to_engine": middle / engine_ms,
+    }
+
+
+class _Pull:
+    """A cheap oracle of any length: pulls θ towards its own constant."""
+
+    num_examples = 1
+
+    def __init__(self, centre: float) -> None:
+        self.centre = np.float32(centre)
+
+    def draw(self, rng: np.random.Generator) -> None:
+        return None
+
+    def gradient(self, theta: F32, batch: None) -> F32:
+        gradient: F32 = theta - self.centre
+        return gradient
+
+
+def server_memory(
+    kind: ServerMemory, workers: int, size: int = 100_000, rounds: int = 2
+) -> dict[str, Any]:
+    """Measure what a server holds after its rounds, and at most during them.
+
+    Every worker is made, answers in full and is thrown away, so that little but the
+    server counts; replies come in key order, as from the engine.
+    """
+    theta = np.zeros(size, np.float32)
+    tracemalloc.start()
+    server = LasgServer(theta, "sgd", server_memory=kind, step=ETA)
+    for m in range(workers):
+        server.introduce(m, m)
+    for _ in range(rounds):
+        for node, request in server.open_round(range(workers)):
+            reply = LasgWorker(_Pull(node), node).handle(request)
+            if reply is None or not server.receive(node, reply).kept:
+                raise RuntimeError(f"the reply of worker {node} was not kept")
+        server.close_round()
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {
+        "server_memory": kind,
+        "workers": workers,
+        "size": size,
+        "held_bytes": held,
+        "peak_bytes": peak,
+    }
+
+
+def _print(found: dict[str, Any]) -> None:
+    console = Console()
+    speed = Table("what", "ms a round", "ratio", title="mnist35, LASG-WK2, M = 10")
+    e = found["engine"]
+    speed.add_row("plain NumPy loop", f"{e['loop_ms_per_round']:.3f}", "1.00")
+    spread = f"{e['ratio_median']:.2f} ({e['ratio_min']:.2f}-{e['ratio_max']:.2f})"
+    speed.add_row("engine", f"{e['engine_ms_per_round']:.3f}", spread)
+    if "ray" in found:
+        r = found["ray"]
+        ratio = f"{r['ratio_to_engine']:.0f} x engine"
+        speed.add_row("flwr run (Ray)", f"{r['ray_ms_per_round']:.1f}", ratio)
+    console.print(speed)
+    memory = Table("server memory", "M", "held", "peak", "held / 4p bytes")
+    for row in found["memory"]:
+        memory.add_row(
+            row["server_memory"],
+            str(row["workers"]),
+            f"{row['held_bytes'] / 1e6:.2f} MB",
+            f"{row['peak_bytes'] / 1e6:.2f} MB",
+            f"{row['held_bytes'] / (4 * row['size']):.2f}",
+        )
+    console.print(memory)
+
+
+if __name__ == "__main__":
+    app()

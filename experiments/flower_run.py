@@ -1,0 +1,72 @@
+"""Running the app under ``flwr run``, with a SuperLink of its own that ends with it."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+def flwr_run(
+    app: Path, run_config: str, supernodes: int, timeout: float = 600
+) -> subprocess.CompletedProcess[str]:
+    """Run a Flower app in Ray's simulation and wait for its end.
+
+    Parameters
+    ----------
+    app : Path
+        Folder of the app.
+    run_config : str
+        What stands behind ``-c``.
+    supernodes : int
+        Number of simulated clients.
+    timeout : float (default: 600)
+        Seconds after which the run is given up.
+    """
+    federation = f"num-supernodes={supernodes} client-resources-num-cpus=1"
+    command = [
+        *("flwr", "run", str(app), "--stream", "-c", run_config),
+        *("--federation-config", federation),
+    ]
+    with tempfile.TemporaryDirectory(prefix="lasg-flower-") as home:
+        try:
+            return subprocess.run(
+                command,
+                env=_environment(home),
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        finally:
+            _stop_daemons(home)
+
+
+def _environment(home: str) -> dict[str, str]:
+    with socket.socket() as a, socket.socket() as b:
+        a.bind(("127.0.0.1", 0))
+        b.bind(("127.0.0.1", 0))
+        control, http = (str(s.getsockname()[1]) for s in (a, b))
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "FLWR_HOME": home,
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_LOCAL_CONTROL_API_PORT": control,
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": http,
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+def _stop_daemons(home: str) -> None:
+    """Stop the SuperLink that ``flwr run`` leaves behind, known by its environment."""
+    mark = f"FLWR_HOME={home}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), 9)
+        except OSError:
+            continue
