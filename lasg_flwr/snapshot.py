@@ -22,7 +22,8 @@ _SCALARS = ("key", "node", "weight", "accepted", "round", "counted", "estimate",
 def capture(server: LasgServer) -> tuple[Arrays, dict[str, Any]]:
     """Return everything that a server needs to go on: arrays, and JSON-ready values.
 
-    The session is left out: a restored server has its own.
+    The session is left out: a restored server has its own. The arrays do not change
+    when the server goes on, so they may be written later.
 
     Raises
     ------
@@ -30,11 +31,11 @@ def capture(server: LasgServer) -> tuple[Arrays, dict[str, Any]]:
         While a round is open.
     """
     server.check_between_rounds("save the server")
-    arrays: Arrays = {"theta": server.theta, "S": server.aggregate.total}
+    arrays: Arrays = {"theta": server.theta, "S": server.aggregate.total.copy()}
     if isinstance(server.aggregate, SumOnlyAggregate):
-        arrays["aside"] = server.aggregate.aside
+        arrays["aside"] = server.aggregate.aside.copy()
     for name, moment in server.step.state.items():
-        arrays[f"step/{name}"] = moment
+        arrays[f"step/{name}"] = moment.copy()
     for round_, theta, _ in server.iterates.items():
         arrays[f"iterate/{round_}"] = theta
     records = [_record_out(record, arrays) for record in server.roster.sorted()]
