@@ -163,6 +163,8 @@ class SumOnlyAggregate(Aggregate):
 
     A worker that comes back without its h_m cannot be replaced in S. Its upload is
     set aside and it is gone; a new start drops S and begins with what was set aside.
+    That cannot be replaced either: a worker that loses it or leaves before the new
+    start has no id, and is gone after it as well.
 
     Attributes
     ----------
@@ -176,9 +178,12 @@ class SumOnlyAggregate(Aggregate):
 
     def apply(self, record: Record, upload: Upload) -> None:
         """Add an innovation or a first upload; set aside what cannot be replaced."""
+        if record.aside:
+            record.id = None
+            return
         if upload.kind == "full" and record.counted:
             _add(self.aside, upload.decoded, record.weight)
-            record.gone = True
+            record.gone = record.aside = True
         else:
             _add(self.total, upload.decoded, record.weight)
             if not record.counted:
@@ -191,19 +196,18 @@ class SumOnlyAggregate(Aggregate):
 
     def remove(self, record: Record) -> None:
         """Mark the worker gone: its h_m cannot be subtracted."""
-        if record.counted and not record.gone:
-            record.gone = True
-            record.id = None
+        if record.counted:
+            record.gone, record.id = True, None
 
     def new_start(self, records: list[Record]) -> None:
         """Begin anew with the uploads that were set aside; all others are forgotten."""
         self.total, self.aside = self.aside, np.zeros_like(self.total)
         self.weight = 0.0
         for record in records:
-            kept = record.gone and record.id is not None
-            record.counted = kept
-            record.gone = False
-            if kept:
+            record.counted = record.aside
+            record.gone = record.aside and record.id is None
+            if record.aside:
                 self.weight += record.weight
             else:
                 record.id = None
+            record.aside = False

@@ -32,6 +32,8 @@ class Record:
         L̂_m of equation (17) (PSE).
     gone : bool
         Sum-only memory: the worker lost its h_m, which stays in S for now.
+    aside : bool
+        Sum-only memory: an upload of this worker waits for the next new start.
     """
 
     key: int
@@ -45,6 +47,7 @@ class Record:
     counted: bool = False
     estimate: float | None = None
     gone: bool = False
+    aside: bool = False
 
 
 class Roster:

@@ -422,7 +422,7 @@ class LasgServer:
             record.weight, record.accepted = self._weight(reply.examples), True
         self._forget_iterate(record)
         self.aggregate.apply(record, upload)
-        if isinstance(self.rule, ServerRule):
+        if isinstance(self.rule, ServerRule) and record.id is not None:
             self.iterates.retain(self.round, self.theta)
         if reply.ratio is not None:
             record.estimate = max(record.estimate or 0.0, reply.ratio)
@@ -463,7 +463,7 @@ class LasgServer:
         if not gone or not (overdue or len(gone) > self.gone_share * len(records)):
             return False
         for record in records:
-            if not record.gone:
+            if not record.aside:
                 self._forget_iterate(record)
         self.aggregate.new_start(records)
         self.ledger.new_starts += 1

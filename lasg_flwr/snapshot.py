@@ -16,7 +16,10 @@ from .server import LasgServer
 from .vectors import frozen
 
 VERSION = 1
-_SCALARS = ("key", "node", "weight", "accepted", "round", "counted", "estimate", "gone")
+_SCALARS = (
+    *("key", "node", "weight", "accepted", "round"),
+    *("counted", "estimate", "gone", "aside"),
+)
 
 
 def capture(server: LasgServer) -> tuple[Arrays, dict[str, Any]]:
