@@ -209,7 +209,7 @@ class LasgServer:
             Nodes to contact; the others are left alone this round.
         """
         self.check_between_rounds("open a round")
-        self._open = _Round(self.threshold)
+        opened = _Round(self.threshold)
         distances: dict[int, float] = {}
         requests = []
         reachable = 0
@@ -219,15 +219,16 @@ class LasgServer:
             force = self._force(record, distances)
             if force is None:
                 continue
-            request = self._request(record, force, self._open.threshold)
-            self._open.asked[node] = (request, record)
+            request = self._request(record, force, opened.threshold)
+            opened.asked[node] = (request, record)
             requests.append((node, request))
             if record is None:
-                self._open.strangers = True
+                opened.strangers = True
             else:
-                self._open.order.append((record.key, node))
-        self._open.order.sort()
-        self._open.contacted = len(requests)
+                opened.order.append((record.key, node))
+        opened.order.sort()
+        opened.contacted = len(requests)
+        self._open = opened
         dense = 4 * self.theta.size
         self.ledger.sgd_uplink_bytes += dense * reachable
         self.ledger.sgd_downlink_bytes += dense * reachable
