@@ -165,6 +165,11 @@ class LasgServer:
         sum_only = server_memory == "sum-only"
         fallback = "dense" if sum_only else codec
         self.full_codec = spec_of(codec_from(full_codec or fallback))
+        if not self.settings.sends_innovations and self.full_codec != spec_of(codec):
+            raise ValueError(
+                f"full_codec {self.full_codec!r} would replace the codec "
+                f"{spec_of(codec)!r}: all uploads of this run are full; leave it out"
+            )
         self._gain = codec.innovation_gain(self.theta.size)
         self.session = secrets.token_bytes(SESSION_BYTES)
         self.round = 0
