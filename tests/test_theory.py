@@ -254,7 +254,9 @@ def test_inequalities_11_and_13_hold_with_the_factor_m(
             ratios.append(case.mean_square(m, rule) / right)
     assert max(ratios) <= 1.0
     assert min(ratios) > 0.0
-    assert max(ratios) > 0.01  # not satisfied by orders of magnitude everywhere
+    assert (
+        max(ratios) > 0.01
+    )  # measured: .08 to .27; not satisfied by orders of magnitude everywhere
 
 
 @pytest.mark.parametrize("workers", WORKERS)
@@ -541,6 +543,7 @@ def mirrored_problem() -> LeastSquares:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["practical", "theorem 3"])
 def test_decreasing_steps_give_the_1_over_k_rate_of_sgd(choice: str) -> None:
     """Steps 2/(μ(k + K_0)): E L(θ^K) − L* = O(1/K), (25), on a problem without bias.
@@ -550,14 +553,15 @@ def test_decreasing_steps_give_the_1_over_k_rate_of_sgd(choice: str) -> None:
     largest c of Theorem 3, D = 2. The slope of log E(L − L*) against log(k + K_0)
     lies within 0.3 of −1 for SGD and each rule, side by side. Measured, in the order
     SGD, WK1, WK2, PS, PSE: −.85, −1.08, −.92, −.96, −1.05 with shares of uploads 1,
-    .37, .25, .28, .56 ("practical"); −.85, −.89, −.91, −.85, −.86 ("theorem 3").
+    .37, .25, .28, .56 ("practical"); −.83, −.87, −.91, −.82, −.83 with 1, .88, .83,
+    .90, .999 ("theorem 3").
     """
     problem, rounds = mirrored_problem(), 1200
     if choice == "practical":
-        max_delay, c = 5, None
+        max_delay, seeds, c = 5, 5, None
         schedule = Decreasing(problem.mu, 8 * problem.smoothness / problem.mu)
     else:
-        max_delay = 2
+        max_delay, seeds = 2, 3
         schedule = decreasing_step(problem.mu, problem.smoothness, 3, max_delay)
         c = largest_c(3, schedule(0), problem.smoothness, 3, max_delay, max_delay)
         assert c < 0.1 * SGD(schedule).default_c()
@@ -569,7 +573,7 @@ def test_decreasing_steps_give_the_1_over_k_rate_of_sgd(choice: str) -> None:
             SGD(schedule),
             rounds,
             away=0.1,
-            seeds=5,
+            seeds=seeds,
             max_delay=max_delay,
             c=c,
         )
@@ -629,7 +633,8 @@ def test_theorem_3_as_stated_does_not_cover_wk2(rule: str, holds: bool) -> None:
     gradients are a biased sample. In `OneSided` WK2 reuses 2θ whenever sample 2 is
     drawn, and so stays near 0 instead of θ* = −1/2: L − L* ≈ 1/8 for ever, above the
     bound (62), which falls as 1/K. SGD meets the bound. (WK1, PS and PSE have weaker
-    forms of the same bias; see `mirrored_problem` for where it is absent.)
+    forms of the same bias: l also depends on ξ^l through what θ did after round l.
+    `mirrored_problem` has none.)
     """
     case, rounds = OneSided.make(), 5000
     chosen = rule_named(rule, case.problem, 1, case.max_delay, case.c)
@@ -903,6 +908,9 @@ def test_local_steps_smoothness_bounds_the_pseudo_gradient(steps: int) -> None:
 
     for sign in (-1.0, 1.0):
         single = LocalSteps(Quadratic([sign * 3.0 * np.eye(size)]), steps, eta)
+        one = np.ones(size, np.float32)
+        gradient = single.gradient(one, [0] * steps)  # u = θ − θ_local, and its sign
+        np.testing.assert_allclose(gradient, 1 - (1 - sign * eta * 3.0) ** steps, 1e-5)
         found = pseudo_lipschitz(single, [0] * steps, size)
         bound = local_steps_smoothness(3.0, eta, steps)
         if sign < 0 or steps == 1:
