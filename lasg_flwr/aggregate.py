@@ -186,6 +186,7 @@ class SumOnlyAggregate(Aggregate):
             record.gone = record.aside = True
         else:
             _add(self.total, upload.decoded, record.weight)
+            record.sum_round = upload.round
             if not record.counted:
                 self.weight += record.weight
                 record.counted = True
@@ -207,6 +208,7 @@ class SumOnlyAggregate(Aggregate):
             record.counted = record.aside
             record.gone = record.aside and record.id is None
             if record.aside:
+                record.sum_round = record.round
                 self.weight += record.weight
             else:
                 record.id = None

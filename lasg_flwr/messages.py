@@ -301,10 +301,7 @@ def upload_id(request_have: bytes | None, reply: Reply) -> bytes:
     """
     digest = blake2b(digest_size=ID_BYTES)
     digest.update(b"\0" + _NO_ID if request_have is None else b"\1" + request_have)
-    digest.update(
-        struct.pack(
-            "<16sQQB", reply.session, reply.round, reply.key, _KINDS.index(reply.kind)
-        )
-    )
+    kind = _KINDS.index(reply.kind)
+    digest.update(_ID_HEAD.pack(reply.session, reply.round, reply.key, kind))
     digest.update(reply.payload)
     return digest.digest()

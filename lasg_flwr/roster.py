@@ -32,6 +32,8 @@ class Record:
         L̂_m of equation (17) (PSE).
     gone : bool
         Sum-only memory: the worker lost its h_m, which stays in S for now.
+    sum_round : int
+        Sum-only memory: round of the h_m that is part of S.
     aside : bool
         Sum-only memory: an upload of this worker waits for the next new start.
     """
@@ -47,6 +49,7 @@ class Record:
     counted: bool = False
     estimate: float | None = None
     gone: bool = False
+    sum_round: int = 0
     aside: bool = False
 
 

@@ -149,7 +149,7 @@ class LasgServer:
         self.theta = _checked_theta(theta)
         self.rule = rule_from(rule)
         self.step = step if isinstance(step, ServerStep) else SGD(step)
-        self.c = self.step.default_c() if self.rule.c is None else self.rule.c
+        self.c = self._threshold_constant()
         if isinstance(self.rule, PS) and self.rule.smoothness is None:
             self.rule.smoothness_of(0)
         if weights not in ("equal", "examples"):
@@ -183,6 +183,11 @@ class LasgServer:
             else PerWorkerAggregate(self.theta.size, memory == "gradient")
         )
         self._open: _Round | None = None
+
+    def _threshold_constant(self) -> float:
+        if self.rule.c is not None:
+            return self.rule.c
+        return 0.0 if self.rule.decided_by == "nobody" else self.step.default_c()
 
     @property
     def threshold(self) -> float:
@@ -464,9 +469,10 @@ class LasgServer:
         if not isinstance(self.aggregate, SumOnlyAggregate):
             return False
         records = self.roster.sorted()
+        members = sum(r.counted for r in records)
         gone = [r for r in records if r.gone]
-        overdue = any(self.round - r.round >= self.rule.max_delay for r in gone)
-        if not gone or not (overdue or len(gone) > self.gone_share * len(records)):
+        overdue = any(self.round - r.sum_round >= self.rule.max_delay for r in gone)
+        if not gone or not (overdue or len(gone) > self.gone_share * members):
             return False
         for record in records:
             if not record.aside:

@@ -18,7 +18,7 @@ from .vectors import frozen
 VERSION = 1
 _SCALARS = (
     *("key", "node", "weight", "accepted", "round"),
-    *("counted", "estimate", "gone", "aside"),
+    *("counted", "estimate", "gone", "aside", "sum_round"),
 )
 
 
@@ -71,20 +71,10 @@ def restore(server: LasgServer, arrays: Arrays, meta: dict[str, Any]) -> None:
                 f"the checkpoint's {name} is {meta.get(name)!r}, this server's is "
                 f"{value!r}: resume with the arguments that it was saved with"
             )
-    roster = Roster()
-    for fields in meta["records"]:
-        roster.add(_record_in(fields, arrays))
-    iterates = IterateStore()
-    for round_, users in meta["iterates"]:
-        iterates.put(round_, frozen(arrays[f"iterate/{round_}"]), users)
-    _restore_aggregate(server, arrays, meta, roster)
-    moments = {n[5:]: a for n, a in arrays.items() if n.startswith("step/")}
-    server.step.load(moments)
-    server.theta = frozen(arrays["theta"])
-    server.round = meta["round"]
-    server.history.squares.extend(meta["history"])
-    server.roster, server.iterates = roster, iterates
-    server.ledger = Ledger.from_dict(meta["ledger"])
+    try:
+        _load(server, arrays, meta)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint is incomplete: {error!r}") from None
 
 
 def save_server(server: LasgServer, path: Path) -> None:
@@ -108,16 +98,33 @@ def _fingerprint(server: LasgServer) -> dict[str, Any]:
     }
 
 
+def _load(server: LasgServer, arrays: Arrays, meta: dict[str, Any]) -> None:
+    """Read everything first, then replace it all."""
+    roster, iterates = Roster(), IterateStore()
+    for fields in meta["records"]:
+        roster.add(_record_in(fields, arrays))
+    for round_, users in meta["iterates"]:
+        iterates.put(round_, frozen(arrays[f"iterate/{round_}"]), users)
+    moments = {n[5:]: a for n, a in arrays.items() if n.startswith("step/")}
+    theta, round_ = frozen(arrays["theta"]), meta["round"]
+    squares, ledger = meta["history"], Ledger.from_dict(meta["ledger"])
+    _restore_aggregate(server, arrays, meta, roster)
+    server.step.load(moments)
+    server.theta, server.round = theta, round_
+    server.history.squares.extend(squares)
+    server.roster, server.iterates, server.ledger = roster, iterates, ledger
+
+
 def _restore_aggregate(
     server: LasgServer, arrays: Arrays, meta: dict[str, Any], roster: Roster
 ) -> None:
     aggregate = server.aggregate
+    total, weight = np.array(arrays["S"]), float(meta["weight"])
     if isinstance(aggregate, SumOnlyAggregate):
         aggregate.aside = np.array(arrays["aside"])
     elif isinstance(aggregate, PerWorkerAggregate):
         aggregate.members = sum(r.counted for r in roster.records.values())
-    aggregate.total = np.array(arrays["S"])
-    aggregate.weight = meta["weight"]
+    aggregate.total, aggregate.weight = total, weight
 
 
 def _record_out(record: Record, arrays: Arrays) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from .messages import Kind, Reply, Request, upload_id
 from .oracle import Oracle, check_oracle
 from .random import BATCH, CODEC, keyed_generator
 from .rules import Evidence, WorkerRule, decide
-from .rules.pse import ratio
 from .vectors import F32, F64, frozen, is_finite
 
 
@@ -40,8 +39,7 @@ class Slot:
     evidence: Evidence
 
 
-@dataclass(slots=True)
-class WorkerState:
+class WorkerState(NamedTuple):
     """Everything that a worker keeps between rounds.
 
     Attributes
@@ -165,9 +163,7 @@ class LasgWorker:
                 self._check_gradient(second, request)
         if decide(lhs, request.threshold, task.forced or not by_worker).upload:
             return self._upload(task, gradient, second, lhs)
-        state = self.state
-        state.committed, state.pending = base, None
-        state.answered = (request.session, request.round)
+        self.state = WorkerState(base, None, (request.session, request.round))
         return self._reply(task, "skip", b"", lhs, second, None)
 
     def _rounding(self, codec: Codec, request: Request) -> np.random.Generator | None:
@@ -200,11 +196,11 @@ class LasgWorker:
             if settings.sends_innovations:
                 wide = settings.h_dtype
                 h = frozen(wire.decode(payload, codec, gradient.size).astype(wide))
-        measured = None
-        if second is not None and task.kept is not None and task.kept.theta is not None:
-            measured = ratio(gradient, second, request.theta, task.kept.theta)
+        rule, measured = settings.rule_object, None
+        if second is not None and task.kept is not None:
+            measured = rule.ratio(gradient, second, request.theta, task.kept)
         reply = self._reply(task, kind, payload, lhs, second, measured)
-        evidence = settings.rule_object.evidence(
+        evidence = rule.evidence(
             request.theta, request.round, gradient, second, task.kept
         )
         self.state = WorkerState(

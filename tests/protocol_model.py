@@ -39,11 +39,14 @@ class Coin(Codec):
 
     name: ClassVar[str] = "test-coin"
     tag: ClassVar[int] = 201
+    stochastic: ClassVar[bool] = True
 
     def omega(self, size: int) -> float:
         return 1.0
 
-    def encode(self, x: F32, rng: np.random.Generator) -> bytes:
+    def encode(self, x: F32, rng: np.random.Generator | None = None) -> bytes:
+        if rng is None:
+            raise ValueError("this codec draws random numbers")
         kept = rng.integers(0, 2, x.size).astype(np.float32)
         return (2 * kept * x).astype("<f4").tobytes()
 
@@ -63,7 +66,7 @@ class Powers(Codec):
     def alpha(self, size: int) -> float:
         return 0.5 / size
 
-    def encode(self, x: F32, rng: np.random.Generator) -> bytes:
+    def encode(self, x: F32, rng: np.random.Generator | None = None) -> bytes:
         scale = float(np.abs(x).mean(dtype=np.float64))
         power = -100 if scale < 2.0**-100 else int(np.floor(np.log2(scale)))
         return struct.pack("<b", power) + np.sign(x).astype(np.int8).tobytes()
@@ -253,8 +256,11 @@ class Model:
     def new_start(self, round_: int, max_delay: int, share: float) -> bool:
         """Begin anew if it is time; return whether."""
         gone = [known for known in self.known.values() if known.gone]
-        overdue = any(round_ - known.round >= max_delay for known in gone)
-        if not gone or not (overdue or len(gone) > share * len(self.known)):
+        members = [known for known in self.known.values() if known.counted]
+        overdue = any(
+            round_ - known.counted.round >= max_delay for known in gone if known.counted
+        )
+        if not gone or not (overdue or len(gone) > share * len(members)):
             return False
         for known in self.known.values():
             known.counted, known.aside = known.aside, None

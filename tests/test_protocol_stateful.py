@@ -5,7 +5,6 @@ hypothesis (which shrinks a failure) and from seeds (which are fast and many).
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -157,7 +156,7 @@ CAUGHT_BY = {
 
 def _without(field: str) -> Any:
     def mutant(have: bytes | None, reply: Reply) -> bytes:
-        return upload_id(have, replace(reply, **{field: BLANK[field]}))
+        return upload_id(have, reply._replace(**{field: BLANK[field]}))
 
     return mutant
 

@@ -84,6 +84,12 @@ class Rule(ABC):
         """Return where a second gradient on the same batch is needed, if anywhere."""
         return None
 
+    def ratio(
+        self, gradient: F32, second: F32, theta: F32, kept: Evidence
+    ) -> float | None:
+        """Return what the worker measures of its smoothness, if the rule needs it."""
+        return None
+
     def evidence(
         self,
         theta: F32,

@@ -28,6 +28,14 @@ class PSE(ServerRule):
         """Return θ^{k−τ}: every upload brings a ratio."""
         return None if kept is None else kept.theta
 
+    def ratio(
+        self, gradient: F32, second: F32, theta: F32, kept: Evidence
+    ) -> float | None:
+        """Return the ratio of (17)."""
+        if kept.theta is None:
+            return None
+        return smoothness_ratio(gradient, second, theta, kept.theta)
+
     def evidence(
         self,
         theta: F32,
@@ -40,7 +48,9 @@ class PSE(ServerRule):
         return Evidence(theta=theta)
 
 
-def ratio(gradient: F32, second: F32, theta: F32, old_theta: F32) -> float | None:
+def smoothness_ratio(
+    gradient: F32, second: F32, theta: F32, old_theta: F32
+) -> float | None:
     """Return ‖∇ℓ(θ^k; ξ) − ∇ℓ(θ^{k−τ}; ξ)‖ / ‖θ^k − θ^{k−τ}‖ of (17).
 
     Returns
@@ -52,9 +62,9 @@ def ratio(gradient: F32, second: F32, theta: F32, old_theta: F32) -> float | Non
     --------
     >>> import numpy as np
     >>> one, zero = np.float32([1.0]), np.float32([0.0])
-    >>> ratio(3 * one, zero, one, zero)
+    >>> smoothness_ratio(3 * one, zero, one, zero)
     3.0
-    >>> ratio(3 * one, zero, one, one) is None
+    >>> smoothness_ratio(3 * one, zero, one, one) is None
     True
     """
     moved = squared_distance(theta, old_theta)
