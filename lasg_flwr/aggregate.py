@@ -1,7 +1,7 @@
 """S = Σ w_m h_m and W = Σ w_m, kept up to date: the two server memories."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,7 @@ from .roster import Record
 from .vectors import F32, F64, frozen
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(NamedTuple):
     """An accepted upload, decoded.
 
     Attributes

@@ -30,7 +30,10 @@ class Oracle(Protocol):
         """Number of training examples, at least 1."""
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """Draw the batch ξ of a round, taking all randomness from `rng`."""
+        """Draw the batch ξ of a round.
+
+        All randomness must come from `rng`, which is good for this call only.
+        """
 
     def gradient(self, theta: F32, batch: Any) -> F32:
         """Return ∇ℓ(θ; ξ), the gradient of the *mean* loss over the batch.

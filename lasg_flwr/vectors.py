@@ -73,7 +73,7 @@ def is_finite(x: NDArray[Any]) -> bool:
     >>> is_finite(np.float32([1, np.inf]))
     False
     """
-    return bool(np.isfinite(x).all())
+    return int(np.count_nonzero(np.isfinite(x))) == x.size
 
 
 def frozen(x: NDArray[Any]) -> NDArray[Any]:

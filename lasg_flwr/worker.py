@@ -1,6 +1,5 @@
 """The worker's state machine: decide, encode, and remember what the server may have."""
 
-from dataclasses import dataclass
 from math import isfinite, nan
 from typing import Any, NamedTuple, cast
 
@@ -11,13 +10,12 @@ from .codecs import Codec, codec_from
 from .errors import NonFiniteGradientError
 from .messages import Kind, Reply, Request, upload_id
 from .oracle import Oracle, check_oracle
-from .random import BATCH, CODEC, keyed_generator
+from .random import BATCH, CODEC, KeyedGenerators
 from .rules import Evidence, WorkerRule, decide
 from .vectors import F32, F64, frozen, is_finite
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One upload, as the worker remembers it.
 
     Attributes
@@ -86,7 +84,14 @@ class LasgWorker:
         If the oracle has no examples or the key is out of range.
     """
 
-    __slots__ = ("_gradients_per_call", "_size", "key", "oracle", "state")
+    __slots__ = (
+        "_generators",
+        "_gradients_per_call",
+        "_size",
+        "key",
+        "oracle",
+        "state",
+    )
 
     def __init__(
         self, oracle: Oracle, key: int, state: WorkerState | None = None
@@ -98,6 +103,7 @@ class LasgWorker:
         self.key = key
         self.state = state or WorkerState()
         self._size: int | None = getattr(oracle, "size", None)
+        self._generators: KeyedGenerators | None = None
         self._gradients_per_call: int = getattr(oracle, "gradients_per_call", 1)
 
     def handle(self, request: Request) -> Reply | None:
@@ -139,7 +145,7 @@ class LasgWorker:
             kept, forced = None, True
         else:
             forced = base is None or request.force
-        rng = keyed_generator(request.settings.seed, self.key, request.round, BATCH)
+        rng = self._generator(request, BATCH)
         return Task(
             request,
             base,
@@ -169,7 +175,13 @@ class LasgWorker:
     def _rounding(self, codec: Codec, request: Request) -> np.random.Generator | None:
         if not codec.stochastic:
             return None
-        return keyed_generator(request.settings.seed, self.key, request.round, CODEC)
+        return self._generator(request, CODEC)
+
+    def _generator(self, request: Request, stream: int) -> np.random.Generator:
+        seed = request.settings.seed
+        if self._generators is None or self._generators.seed != seed:
+            self._generators = KeyedGenerators(seed, self.key)
+        return self._generators.at(request.round, stream)
 
     def _base(self, have: bytes | None) -> Slot | None:
         for slot in (self.state.pending, self.state.committed):
