@@ -159,14 +159,17 @@ class LasgWorker:
         """Decide, and answer with a skip or an upload."""
         request, base = task.request, task.base
         rule = request.settings.rule_object
+        self._check_form(gradient, request)
+        if second is not None:
+            self._check_form(second, request)
         by_worker = rule.decided_by == "worker"
         lhs = nan
         if by_worker and not task.forced and task.kept is not None:
             lhs = cast(WorkerRule, rule).lhs(gradient, second, task.kept)
         if not isfinite(lhs):
-            self._check_gradient(gradient, request)
+            self._check_finite(gradient, request)
             if second is not None:
-                self._check_gradient(second, request)
+                self._check_finite(second, request)
         if decide(lhs, request.threshold, task.forced or not by_worker).upload:
             return self._upload(task, gradient, second, lhs)
         self.state = WorkerState(base, None, (request.session, request.round))
@@ -244,13 +247,15 @@ class LasgWorker:
             (1 if second is None else 2) * self._gradients_per_call,
         )
 
-    def _check_gradient(self, gradient: F32, request: Request) -> None:
-        if gradient.shape != request.theta.shape or gradient.dtype != np.float32:
+    def _check_form(self, gradient: F32, request: Request) -> None:
+        if gradient.shape != request.theta.shape or gradient.dtype.char != "f":
             raise ValueError(
                 f"the oracle of worker {self.key} returned a gradient of shape "
                 f"{gradient.shape} and dtype {gradient.dtype}, expected "
                 f"{request.theta.shape} and float32"
             )
+
+    def _check_finite(self, gradient: F32, request: Request) -> None:
         if not is_finite(gradient):
             raise NonFiniteGradientError(
                 f"the gradient of worker {self.key} in round {request.round} holds NaN "
