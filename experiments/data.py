@@ -4,7 +4,8 @@ A file is looked for in ``data_dir``, then in the folder that the environment
 variable ``LASG_DATA`` names, then in the cache (``LASG_CACHE``, or
 ``~/.cache/lasg-flwr``); one found nowhere is downloaded into the cache. Apart
 from the public scaled covtype file, of which the rows are counted, every file is
-checked against a checksum of its uncompressed content.
+checked against a checksum: of its uncompressed content, or for LIBSVM text, which
+writes the same numbers in more than one way, of the float32 arrays it holds.
 """
 
 import bz2
@@ -49,6 +50,7 @@ _TIMEOUT_S = 30
 _DIRICHLET_TRIES = 1000
 _DIRICHLET_MAX = 1e6
 _COVTYPE_ROWS = 581_012
+_ARRAYS = "sha256 of the float32 arrays"
 _LIBSVM_URL = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary/"
 _MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 
@@ -93,7 +95,8 @@ class _Source:
     folder: str
     file: str
     base: str
-    digest: str | None  # "algorithm:hex" of the uncompressed content
+    digest: str | None  # "algorithm:hex" of the content, or of what it is parsed to
+    features: int = 0  # columns of LIBSVM text
 
     @property
     def url(self) -> str:
@@ -104,9 +107,9 @@ def _mnist(file: str, md5: str) -> _Source:
     return _Source("mnist", file, _MNIST_URL, f"md5:{md5}")
 
 
-def _libsvm(folder: str, file: str, sha256: str | None) -> _Source:
-    digest = None if sha256 is None else f"sha256:{sha256}"
-    return _Source(folder, file, _LIBSVM_URL, digest)
+def _libsvm(folder: str, file: str, features: int, sha256: str | None) -> _Source:
+    digest = None if sha256 is None else f"{_ARRAYS}:{sha256}"
+    return _Source(folder, file, _LIBSVM_URL, digest, features)
 
 
 _MNIST = {
@@ -122,19 +125,22 @@ _MNIST = {
 _IJCNN1_TRAIN = _libsvm(
     "ijcnn1",
     "ijcnn1.bz2",
-    "7fe291672c3fefe6a7e3c51529becd23f0e985ba05ffb8d53c9c648c1e91cc19",
+    22,
+    "73fe5615d17dc16ef8a47b4dc51114ad8ffcd452e7ca6c24b8697b2e7626e287",
 )
 _IJCNN1_TEST = _libsvm(
     "ijcnn1",
     "ijcnn1.t.bz2",
-    "e7b0bbd518641980dc322746c6bc59d019d3153934e6258e48f9d8cfae2c4bb8",
+    22,
+    "2c258f2453f3cd2eb61b55ebad272948b493cb3f8e2aa4d3823d619a05820ca5",
 )
 _COVTYPE = _libsvm(
     "covtype",
     "covtype.libsvm.binary.bz2",
-    "b9ec05ef7704e28734d39200f78ebac7798665a4971c2430d7ac3058fb913ad9",
+    54,
+    "e71942d1634f540e93b7e8e08788cba6b2b1ef333d28194efd2fed5c2ae75f62",
 )
-_COVTYPE_SCALED = _libsvm("covtype", "covtype.libsvm.binary.scale.bz2", None)
+_COVTYPE_SCALED = _libsvm("covtype", "covtype.libsvm.binary.scale.bz2", 54, None)
 
 
 # --- finding, downloading and checking files ---------------------------------
@@ -158,11 +164,12 @@ def _verify(content: bytes, source: _Source, where: str) -> None:
     if source.digest is None:
         return
     algorithm = source.digest.partition(":")[0]
-    hasher = hashlib.new(algorithm, content, usedforsecurity=False)
+    name = "sha256" if algorithm == _ARRAYS else algorithm
+    hasher = hashlib.new(name, content, usedforsecurity=False)
     found = f"{algorithm}:{hasher.hexdigest()}"
     if found != source.digest:
         raise DataError(
-            f"{where}: the uncompressed content is not that of {source.file}: "
+            f"{where}: the content is not that of {source.file}: "
             f"expected {source.digest}, found {found}. Replace the file "
             f"(public source: {source.url})."
         )
@@ -178,7 +185,8 @@ def _decompress(packed: bytes, source: _Source, where: str) -> bytes:
             f"{where}: cannot be decompressed ({error}). Replace the file "
             f"(public source: {source.url})."
         ) from error
-    _verify(content, source, where)
+    if source.digest is not None and not source.digest.startswith(_ARRAYS):
+        _verify(content, source, where)
     return content
 
 
@@ -200,6 +208,8 @@ def _download(source: _Source) -> bytes:
     with urllib.request.urlopen(source.url, timeout=_TIMEOUT_S) as response:
         packed: bytes = response.read()
     content = _decompress(packed, source, source.url)
+    if source.features:
+        _checked_arrays(content, source, source.url)
     _write_atomic(_cache_dir() / source.folder / source.file, packed)
     return content
 
@@ -217,13 +227,21 @@ def _missing(sources: Sequence[_Source], data_dir: Path | None) -> str:
 
 def _content(sources: Sequence[_Source], data_dir: Path | None) -> bytes:
     """Return the content of the first source found; download the last if none."""
+    return _found(sources, data_dir)[0]
+
+
+def _found(
+    sources: Sequence[_Source], data_dir: Path | None
+) -> tuple[bytes, _Source, str]:
+    """Return the content of the first source found, which it is, and where."""
     for source in sources:
         for folder in _folders(source, data_dir):
             path = folder / source.file
             if path.is_file():
-                return _decompress(path.read_bytes(), source, str(path))
+                content = _decompress(path.read_bytes(), source, str(path))
+                return content, source, str(path)
     try:
-        return _download(sources[-1])
+        return _download(sources[-1]), sources[-1], sources[-1].url
     except (OSError, HTTPException) as error:
         raise DataError(f"{_missing(sources, data_dir)} Cause: {error}") from error
 
@@ -285,6 +303,21 @@ def parse_libsvm(content: bytes, features: int) -> tuple[Features, NDArray[np.fl
     except ValueError as error:
         raise DataError(f"not LIBSVM text of {features} features: {error}") from error
     return sparse.toarray(), labels.astype(np.float32)
+
+
+def _libsvm_arrays(
+    sources: Sequence[_Source], data_dir: Path | None
+) -> tuple[Features, NDArray[np.float32]]:
+    """Return the checked arrays of the first LIBSVM file found."""
+    return _checked_arrays(*_found(sources, data_dir))
+
+
+def _checked_arrays(
+    content: bytes, source: _Source, where: str
+) -> tuple[Features, NDArray[np.float32]]:
+    x, y = parse_libsvm(content, source.features)
+    _verify(x.tobytes() + y.tobytes(), source, where)
+    return x, y
 
 
 def read_mnist(
@@ -369,7 +402,7 @@ def _load_mnist35(data_dir: Path | None) -> Dataset:
 
 
 def _ijcnn1_part(source: _Source, data_dir: Path | None) -> tuple[Features, Labels]:
-    x, y = parse_libsvm(_content([source], data_dir), features=22)
+    x, y = _libsvm_arrays([source], data_dir)
     return _with_constant(x), _signs(y, 1, -1, "ijcnn1")
 
 
@@ -381,8 +414,7 @@ def _load_ijcnn1(data_dir: Path | None) -> Dataset:
 
 def _load_covtype(data_dir: Path | None) -> Dataset:
     """Covertype, label 2 (+1) against 1 (-1), p = 55; test: index % 10 == 9."""
-    content = _content([_COVTYPE, _COVTYPE_SCALED], data_dir)
-    x, y = parse_libsvm(content, features=54)
+    x, y = _libsvm_arrays([_COVTYPE, _COVTYPE_SCALED], data_dir)
     if len(y) != _COVTYPE_ROWS:
         raise DataError(f"covtype: {len(y)} rows, expected {_COVTYPE_ROWS}")
     features = _with_constant(_min_max(x))

@@ -153,7 +153,8 @@ def test_wrong_content_names_file_expected_and_found(tmp_path: Path) -> None:
     path = _put(tmp_path / "ijcnn1/ijcnn1.bz2", bz2.compress(LIBSVM_TEXT))
     with pytest.raises(data.DataError) as caught:
         data.load("ijcnn1", tmp_path)
-    found = hashlib.sha256(LIBSVM_TEXT).hexdigest()
+    x, y = data.parse_libsvm(LIBSVM_TEXT, 22)
+    found = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
     for part in (str(path), str(data._IJCNN1_TRAIN.digest), found):
         assert part in str(caught.value)
 

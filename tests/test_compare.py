@@ -1,0 +1,174 @@
+"""The comparison command, and what the methods must save on real data."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from experiments.__main__ import DEFAULTS, app
+from experiments.compare import Comparison, compare
+from experiments.data import DataError
+from experiments.methods import Hyperparameters
+from experiments.tasks import Batch, build_task
+
+ALL = "sgd,lag,wk1,wk2,ps,pse"
+RUN_FIELDS = {
+    *("method", "codec", "memory", "local_steps", "uploads", "downloads"),
+    *("uplink_bytes", "downlink_bytes", "gradient_evaluations", "final_loss"),
+    *("final_accuracy", "rounds_to_target", "uploads_to_target"),
+    *("uplink_bytes_to_target", "seconds"),
+}
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["compare", *arguments], terminal_width=120)
+
+
+def summary_of(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return found
+
+
+def test_the_command_writes_table_csv_json_and_plots(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = invoke("--rounds", "60", "--codec", "dense", "--codec", "topk:k=20",
+                  "--methods", "sgd,wk2", "--out", str(out))  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "LASG-WK2" in done.output
+    names = {path.name for path in out.iterdir()}
+    plots = {"loss-uploads.png", "loss-uplink-bytes.png", "loss-rounds.png"}
+    assert names >= {"history.csv", "summary.json", *plots}
+    summary = summary_of(out)
+    assert [(r["method"], r["codec"]) for r in summary["runs"]] == [
+        *(("sgd", "dense"), ("wk2", "dense")),
+        *(("sgd", "topk:k=20"), ("wk2", "topk:k=20")),
+    ]
+    for run in summary["runs"]:
+        assert set(run) == RUN_FIELDS
+    sgd = summary["runs"][0]
+    assert sgd["uploads"] == sgd["downloads"] == 600
+    assert sgd["uplink_bytes"] == 600 * (12 + 4 * 650)
+    assert sgd["downlink_bytes"] == 600 * 4 * 650
+    assert summary["target_loss"] == pytest.approx(1.02 * sgd["final_loss"])
+    with (out / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 7
+    assert rows[0]["round"] == "0"
+    assert rows[0]["uploads"] == "0"
+
+
+def test_the_same_seed_gives_the_same_history(tmp_path: Path) -> None:
+    texts = []
+    for name in ("a", "b"):
+        options = ("--rounds", "30", "--methods", "wk2,pse", "--target", "2.0")
+        assert invoke(*options, "--out", str(tmp_path / name)).exit_code == 0
+        texts.append((tmp_path / name / "history.csv").read_text())
+    assert texts[0] == texts[1]
+
+
+def test_local_sgd_takes_local_steps(tmp_path: Path) -> None:
+    options = ("--rounds", "20", "--methods", "sgd,local-sgd,wk2", "--local-steps", "5")
+    assert invoke(*options, "--out", str(tmp_path)).exit_code == 0
+    sgd, local, lazy = summary_of(tmp_path)["runs"]
+    assert (sgd["local_steps"], local["local_steps"], lazy["local_steps"]) == (1, 5, 5)
+    assert local["gradient_evaluations"] == 5 * sgd["gradient_evaluations"]
+    assert local["final_loss"] < sgd["final_loss"]
+    assert lazy["uploads"] < local["uploads"]
+
+
+def test_a_target_that_is_not_reached_is_null(tmp_path: Path) -> None:
+    options = ("--rounds", "10", "--methods", "wk2", "--target", "0.001")
+    assert invoke(*options, "--out", str(tmp_path)).exit_code == 0
+    (run,) = summary_of(tmp_path)["runs"]
+    assert run["uploads_to_target"] is None
+    assert run["rounds_to_target"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--dataset", "imagenet"), "choose one of digits"),
+        (("--methods", "sgd,wk9"), "unknown method 'wk9'"),
+        (("--codec", "gzip"), "unknown codec 'gzip'"),
+        (("--memory", "short"), "unknown memory 'short'"),
+        (("--codec", "topk", "--memory", "gradient"), "is biased"),
+        (("--partition", "striped"), "striped"),
+        (("--batch-size", "4", "--batch-fraction", "0.1"), "not both"),
+        (("--batch-fraction", "2"), "must lie in (0, 1]"),
+        (("--c", "-1", "--methods", "wk2"), "c must be finite and >= 0"),
+        (("--max-delay", "5", "--methods", "wk1"), "WK1 needs max_delay >= d_max"),
+        (("--learning-rate", "0"), "step size must be finite and > 0"),
+        (("--workers", "100000"), "100000"),
+    ],
+)
+def test_bad_arguments_end_with_a_clear_error(
+    arguments: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    done = invoke("--rounds", "5", *arguments, "--out", str(tmp_path / "out"))
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+def uploads_to_target(
+    dataset: str, partition: str, factor: float, methods: str = ALL
+) -> dict[str, int]:
+    """Run the comparison with its defaults; uploads to `factor` x SGD's final loss."""
+    defaults = DEFAULTS[dataset]
+    try:
+        task = build_task(dataset, defaults.workers, partition, defaults.batch)
+    except DataError as error:
+        pytest.skip(f"needs the {dataset} files: {error}")
+    config = Comparison(
+        dataset,
+        partition,
+        tuple(methods.split(",")),
+        ("dense",),
+        "innovation",
+        defaults.workers,
+        defaults.rounds,
+        10,
+        0,
+        Batch(),
+        Hyperparameters(0.1),
+    )
+    history, summary = compare(config, task)
+    target = factor * summary["runs"][0]["final_loss"]
+    return {
+        method: next(
+            row["uploads"]
+            for row in history
+            if row["method"] == method and row["loss"] <= target
+        )
+        for method in config.methods
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("partition", ["iid", "by-label"])
+def test_savings_on_ijcnn1(partition: str) -> None:
+    found = uploads_to_target("ijcnn1", partition, 1.02)
+    assert found["wk2"] <= found["sgd"] / 50
+    assert found["ps"] <= found["sgd"] / 20
+    assert found["pse"] <= found["sgd"] / 20
+    assert found["wk1"] <= found["sgd"] / 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("partition", ["iid", "by-label"])
+def test_savings_on_covtype(partition: str) -> None:
+    found = uploads_to_target("covtype", partition, 1.02, "sgd,wk1,wk2")
+    assert found["wk2"] <= found["sgd"] / 20
+    assert found["wk1"] <= found["sgd"] / 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("partition", ["iid", "by-label"])
+def test_savings_on_mnist35(partition: str) -> None:
+    found = uploads_to_target("mnist35", partition, 1.05, "sgd,lag,wk2,pse")
+    assert found["wk2"] <= found["sgd"] / 8
+    assert found["pse"] <= 0.65 * found["sgd"]
+    assert found["lag"] >= 0.85 * found["sgd"]
