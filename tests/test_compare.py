@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from experiments.__main__ import DEFAULTS, app
 from experiments.compare import Comparison, compare
-from experiments.data import DataError
 from experiments.methods import Hyperparameters
-from experiments.tasks import Batch, build_task
+from experiments.tasks import Batch
+
+from .real_data import task_or_skip
 
 ALL = "sgd,lag,wk1,wk2,ps,pse"
 RUN_FIELDS = {
@@ -118,10 +119,7 @@ def uploads_to_target(
 ) -> dict[str, int]:
     """Run the comparison with its defaults; uploads to `factor` x SGD's final loss."""
     defaults = DEFAULTS[dataset]
-    try:
-        task = build_task(dataset, defaults.workers, partition, defaults.batch)
-    except DataError as error:
-        pytest.skip(f"needs the {dataset} files: {error}")
+    task = task_or_skip(dataset, defaults.workers, partition, defaults.batch)
     config = Comparison(
         dataset,
         partition,

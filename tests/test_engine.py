@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.data import DataError
-from experiments.tasks import Batch, LogisticOracle, Task, build_task
+from experiments.tasks import Batch, LogisticOracle, Task
 from lasg_flwr import (
     DuplicateKeyError,
     LasgError,
@@ -21,6 +20,7 @@ from lasg_flwr.server import RoundReport
 from lasg_flwr.vectors import F32
 
 from .problems import LeastSquares, least_squares
+from .real_data import task_or_skip
 
 ROUNDS = 300
 ETA = 0.1
@@ -28,10 +28,7 @@ ETA = 0.1
 
 @pytest.fixture(scope="module")
 def mnist35() -> Task:
-    try:
-        return build_task("mnist35", 10, "iid", Batch(fraction=0.01))
-    except DataError as error:
-        pytest.skip(f"needs the MNIST files: {error}")
+    return task_or_skip("mnist35", 10, "iid", Batch(fraction=0.01))
 
 
 @pytest.fixture(scope="module")

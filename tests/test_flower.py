@@ -18,6 +18,8 @@ from lasg_flwr.strategies import LasgResult, LasgStrategy
 from .inprocess import InProcessGrid
 from .problems import LeastSquares, least_squares
 
+pytestmark = pytest.mark.flower
+
 ORACLES = least_squares(workers=5)
 SIZE = ORACLES[0].size
 RULES: dict[str, Rule] = {
