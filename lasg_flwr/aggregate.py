@@ -157,6 +157,35 @@ class PerWorkerAggregate(Aggregate):
         return record.held
 
 
+class RoundAggregate(Aggregate):
+    """Error memory: ∇^k is the mean of this round's uploads, and nothing is reused.
+
+    A worker whose upload is missing counts as 0; it keeps the rest in its e_m.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._incoming: F64 = np.zeros(size)
+
+    def apply(self, record: Record, upload: Upload) -> None:
+        """Add the upload to this round's sum."""
+        _add(self._incoming, upload.decoded, record.weight)
+        if not record.counted:
+            self.weight += record.weight
+            record.counted = True
+        _accept(record, upload)
+
+    def settle(self) -> None:
+        """Take the sum of this round for S."""
+        self.total, self._incoming = self._incoming, np.zeros_like(self.total)
+
+    def remove(self, record: Record) -> None:
+        """Count the worker no more."""
+        if record.counted:
+            self.weight -= record.weight
+            record.counted, record.id = False, None
+
+
 class SumOnlyAggregate(Aggregate):
     """Only S is held: O(p) memory, whatever the number of workers.
 

@@ -15,7 +15,7 @@ from .errors import WireError
 from .rules import Rule, rule_from
 from .vectors import F32
 
-Memory = Literal["innovation", "gradient"]
+Memory = Literal["innovation", "gradient", "error"]
 ServerMemory = Literal["per-worker", "sum-only"]
 Kind = Literal["skip", "innovation", "full"]
 
@@ -36,8 +36,9 @@ class Settings:
     ----------
     rule, codec : str
         String forms. The worker's form of a rule has neither c nor L_m.
-    memory : {"innovation", "gradient"}
-        What an upload is relative to: the last decoded gradient, or nothing.
+    memory : {"innovation", "gradient", "error"}
+        What an upload is relative to: the last decoded gradient, nothing, or what
+        earlier uploads left out.
     server_memory : {"per-worker", "sum-only"}
         Whether the server holds every h_m, or only their weighted sum: O(p).
     seed : int
@@ -65,6 +66,8 @@ class Settings:
                 f"seed must be an integer in [0, 2**64), got {self.seed!r}"
             )
         codec = self.codec_object
+        if self.memory == "error":
+            self._check_error_memory()
         if self.memory == "gradient" and self.server_memory == "sum-only":
             raise ValueError(
                 "gradient memory needs server_memory='per-worker': the server must "
@@ -76,6 +79,18 @@ class Settings:
                 "memory; choose memory='innovation' or an unbiased codec"
             )
         _ = self.rule_object
+
+    def _check_error_memory(self) -> None:
+        if self.rule_object.decided_by != "nobody":
+            raise ValueError(
+                f"error memory reuses nothing, so rule {self.rule!r} cannot "
+                "skip: choose rule='sgd', or memory='innovation'"
+            )
+        if self.server_memory != "per-worker":
+            raise ValueError(
+                "error memory keeps no vector for a worker at the server: leave "
+                "server_memory at 'per-worker'"
+            )
 
     @cached_property
     def rule_object(self) -> Rule:

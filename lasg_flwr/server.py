@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import wire
-from .aggregate import Aggregate, PerWorkerAggregate, SumOnlyAggregate, Upload
+from .aggregate import (
+    Aggregate,
+    PerWorkerAggregate,
+    RoundAggregate,
+    SumOnlyAggregate,
+    Upload,
+)
 from .codecs import Codec, codec_from, spec_of
 from .errors import LasgError, WireError
 from .history import StepHistory
@@ -100,8 +106,8 @@ class LasgServer:
         Who uploads.
     codec : str or Codec (default: "dense")
         How uploads are encoded.
-    memory : {"innovation", "gradient"} (default: "innovation")
-        Whether an upload carries g − h_m or g.
+    memory : {"innovation", "gradient", "error"} (default: "innovation")
+        Whether an upload carries g − h_m, g, or e_m + g (rule ``"sgd"`` only).
     server_memory : {"per-worker", "sum-only"} (default: "per-worker")
         Whether the server holds each h_m, or only their weighted sum: O(p).
     step : float or ServerStep (default: 0.1)
@@ -170,7 +176,7 @@ class LasgServer:
                 f"full_codec {self.full_codec!r} would replace the codec "
                 f"{spec_of(codec)!r}: all uploads of this run are full; leave it out"
             )
-        self._gain = codec.innovation_gain(self.theta.size)
+        codec.innovation_gain(self.theta.size)
         self.session = secrets.token_bytes(SESSION_BYTES)
         self.round = 0
         self.history = StepHistory(self.rule.d_max)
@@ -182,6 +188,8 @@ class LasgServer:
             if sum_only
             else PerWorkerAggregate(self.theta.size, memory == "gradient")
         )
+        if memory == "error":
+            self.aggregate = RoundAggregate(self.theta.size)
         self._open: _Round | None = None
 
     def _threshold_constant(self) -> float:
@@ -395,13 +403,11 @@ class LasgServer:
         if not full and (reply.base is None or not self.settings.sends_innovations):
             raise WireError("illegal innovation: without a base, or in a run without")
         spec = request.full_codec if full else self.settings.codec
+        codec, size = codec_from(spec), self.theta.size
+        damped = not full or self.settings.memory == "error"
+        gain = codec.innovation_gain(size) if damped else 1.0
         try:
-            decoded = wire.decode(
-                reply.payload,
-                codec_from(spec),
-                self.theta.size,
-                1.0 if full else self._gain,
-            )
+            decoded = wire.decode(reply.payload, codec, size, gain)
         except WireError as error:
             raise WireError(f"undecodable: {error}") from None
         have = request.have

@@ -5,14 +5,19 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from . import wire
 from .codecs import Codec, codec_from
 from .errors import NonFiniteGradientError
+from .memories import (
+    Encoded,
+    encode_full,
+    encode_innovation,
+    encode_with_error,
+)
 from .messages import Kind, Reply, Request, upload_id
 from .oracle import Oracle, check_oracle
 from .random import BATCH, CODEC, KeyedGenerators
 from .rules import Evidence, WorkerRule, decide
-from .vectors import F32, F64, frozen, is_finite
+from .vectors import F32, F64, is_finite
 
 
 class Slot(NamedTuple):
@@ -29,12 +34,15 @@ class Slot(NamedTuple):
         float64 if the server holds only a sum.
     evidence : Evidence
         What the rule keeps.
+    lost : ndarray, shape (p,), optional
+        Error memory: e_m if this upload was not accepted, where `h` is e_m if it was.
     """
 
     id: bytes
     round: int
     h: F32 | F64 | None
     evidence: Evidence
+    lost: F64 | None = None
 
 
 class WorkerState(NamedTuple):
@@ -175,6 +183,26 @@ class LasgWorker:
         self.state = WorkerState(base, None, (request.session, request.round))
         return self._reply(task, "skip", b"", lhs, second, None)
 
+    def _encoded(self, request: Request, base: Slot | None, gradient: F32) -> Encoded:
+        settings = request.settings
+        if base is not None and base.h is not None and settings.sends_innovations:
+            rng = self._rounding(settings.codec_object, request)
+            return encode_innovation(settings, gradient, base.h, rng)
+        codec = codec_from(request.full_codec)
+        rng = self._rounding(codec, request)
+        if settings.memory == "error":
+            error = self._error(request.have)
+            return encode_with_error(codec, gradient, error, rng)
+        return encode_full(settings, codec, gradient, rng)
+
+    def _error(self, have: bytes | None) -> F64 | None:
+        """Return e_m: what past uploads left out, those that were lost included."""
+        pending, committed = self.state.pending, self.state.committed
+        if pending is not None:
+            accepted = pending.id == have
+            return cast(F64 | None, pending.h if accepted else pending.lost)
+        return None if committed is None else cast(F64 | None, committed.h)
+
     def _rounding(self, codec: Codec, request: Request) -> np.random.Generator | None:
         if not codec.stochastic:
             return None
@@ -197,20 +225,7 @@ class LasgWorker:
     ) -> Reply:
         request, base = task.request, task.base
         settings = request.settings
-        h: F32 | F64 | None = None
-        if base is not None and base.h is not None and settings.sends_innovations:
-            kind: Kind = "innovation"
-            codec = settings.codec_object
-            x = np.asarray(gradient - base.h, np.float32)
-            payload = wire.encode(codec, x, self._rounding(codec, request))
-            gain = codec.innovation_gain(x.size)
-            h = frozen(base.h + wire.decode(payload, codec, x.size, gain))
-        else:
-            kind, codec = "full", codec_from(request.full_codec)
-            payload = wire.encode(codec, gradient, self._rounding(codec, request))
-            if settings.sends_innovations:
-                wide = settings.h_dtype
-                h = frozen(wire.decode(payload, codec, gradient.size).astype(wide))
+        kind, payload, h, lost = self._encoded(request, base, gradient)
         rule, measured = settings.rule_object, None
         if second is not None and task.kept is not None:
             measured = rule.ratio(gradient, second, request.theta, task.kept)
@@ -220,7 +235,7 @@ class LasgWorker:
         )
         self.state = WorkerState(
             self.state.committed if base is None else base,
-            Slot(upload_id(request.have, reply), request.round, h, evidence),
+            Slot(upload_id(request.have, reply), request.round, h, evidence, lost),
             (request.session, request.round),
         )
         return reply

@@ -40,6 +40,7 @@ def dump(state: WorkerState) -> bytes:
             "id": slot.id.hex(),
             "round": slot.round,
             "h": store(slot.h),
+            "lost": store(slot.lost),
             "period": slot.evidence.period,
             **vectors,
         }
@@ -87,4 +88,10 @@ def _slot_in(fields: dict[str, Any] | None, vectors: checkpoint.Arrays) -> Slot 
 
     kept = {name: vector(name) for name in _VECTORS}
     evidence = Evidence(**kept, period=fields["period"])
-    return Slot(bytes.fromhex(fields["id"]), fields["round"], vector("h"), evidence)
+    return Slot(
+        bytes.fromhex(fields["id"]),
+        fields["round"],
+        vector("h"),
+        evidence,
+        vector("lost"),
+    )

@@ -62,8 +62,8 @@ class LasgStrategy(Strategy):
         an object of `lasg_flwr.rules`, such as ``WK2(c=50, max_delay=200)``.
     codec : str or Codec (default: "dense")
         How uploads are encoded.
-    memory : {"innovation", "gradient"} (default: "innovation")
-        Whether an upload carries g − h_m or g.
+    memory : {"innovation", "gradient", "error"} (default: "innovation")
+        Whether an upload carries g − h_m, g, or e_m + g (rule ``"sgd"`` only).
     server_memory : {"per-worker", "sum-only"} (default: "per-worker")
         Whether the server holds each h_m, or only their sum.
     step : float or ServerStep (default: 0.1)
