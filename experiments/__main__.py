@@ -14,13 +14,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lasg_flwr.codecs import codec_from
 from lasg_flwr.messages import Memory, Settings
 
 from .compare import Comparison, compare, write
 from .data import DataError
 from .figures import plot_comparison
-from .methods import LATER, RULES, Hyperparameters
+from .methods import RULES, Hyperparameters, memory_and_codec
 from .table import comparison_table
 from .tasks import Batch, Task, build_task
 
@@ -60,7 +59,9 @@ def compare_command(
     codec: Annotated[
         list[str] | None, typer.Option(help="repeat for several; none: dense")
     ] = None,
-    memory: Annotated[str, typer.Option(help="innovation | gradient")] = "innovation",
+    memory: Annotated[
+        str, typer.Option(help="innovation | gradient | error")
+    ] = "innovation",
     local_steps: Annotated[int, typer.Option(min=1, help="H")] = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="M")] = None,
     partition: Annotated[
@@ -145,8 +146,6 @@ def _run(config: Comparison, task: Task, out: Path) -> None:
 def _methods(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
-        if name in LATER:
-            raise ValueError(f"method {name!r} is not part of this release yet")
         if name not in RULES:
             raise ValueError(f"unknown method {name!r}: choose from {', '.join(RULES)}")
     return names
@@ -168,10 +167,10 @@ def _batch(size: int | None, fraction: float | None, default: Batch) -> Batch:
 
 
 def _check(config: Comparison) -> None:
-    """Refuse bad codecs before any work is done."""
-    for spec in config.codecs:
-        codec_from(spec)
-        Settings("sgd", spec, config.memory, "per-worker", 0)
+    """Refuse what does not go together before any work is done."""
+    for method, spec in config.runs():
+        memory, spec = memory_and_codec(method, config.memory, spec)
+        Settings(RULES[method].name, spec, memory, "per-worker", 0)
 
 
 if __name__ == "__main__":

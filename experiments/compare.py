@@ -14,7 +14,13 @@ from lasg_flwr import LasgError, LasgServer, simulate
 from lasg_flwr.messages import Memory
 from lasg_flwr.server import RoundReport
 
-from .methods import Hyperparameters, build_rule, local_steps_of, wrap
+from .methods import (
+    Hyperparameters,
+    build_rule,
+    local_steps_of,
+    memory_and_codec,
+    wrap,
+)
 from .tasks import Batch, Task
 
 TARGET_FACTOR = 1.02
@@ -121,10 +127,11 @@ def run_method(
 ) -> Run:
     """Run one method with one codec; a run that diverges ends early."""
     parameters = config.hyperparameters
+    memory, codec = memory_and_codec(method, config.memory, codec)
     names = {
         "method": method,
         "codec": codec,
-        "memory": config.memory,
+        "memory": memory,
         "local_steps": local_steps_of(method, parameters),
     }
     history: list[Row] = []
@@ -150,7 +157,7 @@ def run_method(
     options: dict[str, Any] = {
         "rule": build_rule(method, parameters, task.oracles),
         "codec": codec,
-        "memory": config.memory,
+        "memory": memory,
         "step": wrapped[0][1],
         "seed": config.seed,
         "weights": "examples" if config.partition.startswith("dirichlet") else "equal",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lasg_flwr.local import LocalSteps
+from lasg_flwr.messages import Memory
 from lasg_flwr.oracle import Oracle
 from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Always, Rule
 from lasg_flwr.smoothness import local_steps_smoothness
@@ -19,8 +20,10 @@ RULES: dict[str, type[Rule]] = {
     "ps": PS,
     "pse": PSE,
     "local-sgd": Always,
+    "sparse-local-sgd": Always,
 }
-LATER = ("sparse-local-sgd",)
+SPARSE = "topk:fraction=0.01"
+"""What `sparse-local-sgd` sends where no other codec than dense is named."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,21 @@ def build_rule(
     return RULES[method](**options)
 
 
+def memory_and_codec(method: str, memory: Memory, codec: str) -> tuple[Memory, str]:
+    """Return what a method runs with: sparse local SGD has error memory and Top-k.
+
+    Examples
+    --------
+    >>> memory_and_codec("sparse-local-sgd", "innovation", "dense")
+    ('error', 'topk:fraction=0.01')
+    >>> memory_and_codec("wk2", "innovation", "dense")
+    ('innovation', 'dense')
+    """
+    if method != "sparse-local-sgd":
+        return memory, codec
+    return "error", SPARSE if codec == "dense" else codec
+
+
 def local_steps_of(method: str, parameters: Hyperparameters) -> int:
     """Return H of a method: plain `sgd` never takes local steps."""
     return 1 if method == "sgd" else parameters.local_steps
@@ -78,7 +96,7 @@ def wrap(
 ) -> tuple[Oracle, float]:
     """Return the oracle that a worker runs, and the server's step size for it."""
     steps = local_steps_of(method, parameters)
-    if steps == 1 and method != "local-sgd":
+    if steps == 1 and not method.endswith("local-sgd"):
         return oracle, parameters.learning_rate
     return LocalSteps(oracle, steps, parameters.learning_rate), 1.0
 

@@ -80,6 +80,16 @@ def test_local_sgd_takes_local_steps(tmp_path: Path) -> None:
     assert lazy["uploads"] < local["uploads"]
 
 
+def test_sparse_local_sgd_has_error_memory_and_sends_less(tmp_path: Path) -> None:
+    options = ("--rounds", "40", "--methods", "sgd,local-sgd,sparse-local-sgd")
+    done = invoke(*options, "--local-steps", "5", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    _, local, sparse = summary_of(tmp_path)["runs"]
+    assert (sparse["memory"], sparse["codec"]) == ("error", "topk:fraction=0.01")
+    assert sparse["uplink_bytes"] < local["uplink_bytes"] / 20
+    assert sparse["final_loss"] < 2.0
+
+
 def test_a_target_that_is_not_reached_is_null(tmp_path: Path) -> None:
     options = ("--rounds", "10", "--methods", "wk2", "--target", "0.001")
     assert invoke(*options, "--out", str(tmp_path)).exit_code == 0
@@ -96,6 +106,7 @@ def test_a_target_that_is_not_reached_is_null(tmp_path: Path) -> None:
         (("--codec", "gzip"), "unknown codec 'gzip'"),
         (("--memory", "short"), "unknown memory 'short'"),
         (("--codec", "topk", "--memory", "gradient"), "is biased"),
+        (("--methods", "wk2", "--memory", "error"), "cannot skip"),
         (("--partition", "striped"), "striped"),
         (("--batch-size", "4", "--batch-fraction", "0.1"), "not both"),
         (("--batch-fraction", "2"), "must lie in (0, 1]"),
