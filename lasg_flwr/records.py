@@ -5,6 +5,7 @@ of either kind. The model travels as one packed array; everything else of a requ
 stands in its config, everything else of a reply in its metrics.
 """
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -34,6 +35,7 @@ HEADER_KEY = "lasg"
 LAYOUT_KEY = "lasg.layout"
 STATE_KEY = "lasg.state"
 EXAMPLES_KEY = "num-examples"
+_EMPTY = "_empty"
 
 
 def model_record(packed: NDArray[np.uint8]) -> ArrayRecord:
@@ -41,12 +43,24 @@ def model_record(packed: NDArray[np.uint8]) -> ArrayRecord:
     return ArrayRecord({MODEL_KEY: Array(packed)})
 
 
+def named_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """Return arrays as a record, under their names."""
+    return ArrayRecord({name: Array(np.asarray(a)) for name, a in arrays.items()})
+
+
 def train_content(
     request: Request, model: ArrayRecord, layout: str, config: ConfigRecord
 ) -> RecordDict:
     """Return what a training message carries."""
-    fields = {**config, HEADER_KEY: request.header(), LAYOUT_KEY: layout}
+    fields = train_config(request, layout, config)
     return RecordDict({"fitins.parameters": model, "fitins.config": _config(fields)})
+
+
+def train_config(
+    request: Request, layout: str, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the config of a training request: the user's entries and ours."""
+    return {**config, HEADER_KEY: request.header(), LAYOUT_KEY: layout}
 
 
 def evaluate_content(
@@ -171,6 +185,17 @@ def _payload(array: Array) -> bytes:
         values = array.numpy()
     except Exception as error:
         raise WireError(f"malformed: the array of a reply: {error}") from None
+    return payload_of(values)
+
+
+def payload_of(values: NDArray[Any]) -> bytes:
+    """Return the payload in a reply's array.
+
+    Raises
+    ------
+    WireError
+        If it is no vector of bytes.
+    """
     if values.dtype != np.uint8 or values.ndim != 1:
         raise WireError("malformed: the array of a reply is no vector of bytes")
     return values.tobytes()
@@ -184,11 +209,16 @@ def train_metrics(content: RecordDict) -> RecordDict:
 def evaluate_metrics(content: RecordDict) -> RecordDict:
     """Return an evaluation reply's loss and metrics, likewise.
 
+    A Message-API app's reply is in that form already.
+
     Raises
     ------
     WireError
         If the reply is not one of a NumPyClient.
     """
+    for record in content.metric_records.values():
+        if EXAMPLES_KEY in record:
+            return content
     loss = _field(content.metric_records, "evaluateres.loss", "loss")
     if not isinstance(loss, float | int):
         raise WireError("malformed: an evaluation reply without a loss")
@@ -207,6 +237,122 @@ def _metrics(
         if name != HEADER_KEY and isinstance(value, float | int):
             found[name] = value
     return RecordDict({"metrics": MetricRecord(found)})
+
+
+def is_train_request(content: RecordDict) -> bool:
+    """Return whether a training message comes from this package's strategies."""
+    return _field(content.config_records, "fitins.config", HEADER_KEY) is not None
+
+
+def is_evaluate_request(content: RecordDict) -> bool:
+    """Return whether an evaluation message comes from this package's strategies."""
+    return _field(content.config_records, "evaluateins.config", LAYOUT_KEY) is not None
+
+
+def numpy_parts(content: RecordDict) -> tuple[list[NDArray[Any]], dict[str, Scalar]]:
+    """Return arrays and config of a request, as a NumPyClient would get them.
+
+    Raises
+    ------
+    WireError
+        If the message has no packed model.
+    """
+    prefix = "fitins" if "fitins.config" in content.config_records else "evaluateins"
+    arrays = content.array_records.get(f"{prefix}.parameters")
+    if arrays is None or len(arrays) != 1:
+        raise WireError("the request carries no packed model")
+    config = content.config_records[f"{prefix}.config"]
+    values = cast(dict[str, Scalar], dict(config))
+    return [array.numpy() for array in arrays.values()], values
+
+
+def app_content(
+    arrays: Mapping[str, NDArray[Any]],
+    config: Mapping[str, Scalar],
+    prefix: str = "fitins",
+) -> RecordDict:
+    """Return a model and a config as ClientApps of both kinds expect them."""
+    named = named_arrays(arrays)
+    by_position = {str(i): array for i, array in enumerate(named.values())}
+    values = _config(config)
+    return RecordDict(
+        {
+            "arrays": named,
+            "config": values,
+            f"{prefix}.parameters": ArrayRecord(by_position),
+            f"{prefix}.config": values,
+        }
+    )
+
+
+def with_content(message: Message, content: RecordDict) -> Message:
+    """Return a copy of a message that carries something else."""
+    changed = copy.copy(message)
+    changed.content = content
+    return changed
+
+
+def app_reply(
+    content: RecordDict, names: list[str]
+) -> tuple[dict[str, NDArray[Any]], int, dict[str, Any]]:
+    """Return the trained arrays, the number of examples and the metrics of an app.
+
+    Parameters
+    ----------
+    content : RecordDict
+        The app's reply, of either kind.
+    names : list of str
+        Names of the model's arrays, for replies that carry them by position.
+
+    Raises
+    ------
+    WireError
+        If there is no model, not all of it, or no number of examples.
+    """
+    if len(content.array_records) != 1:
+        raise WireError(
+            f"the ClientApp's reply has {len(content.array_records)} ArrayRecords, "
+            "expected the trained model in one"
+        )
+    (record,) = content.array_records.values()
+    arrays = [array.numpy() for array in record.values() if array.data]
+    if len(arrays) != len(names):
+        raise WireError(
+            f"the ClientApp returned {len(arrays)} arrays, the model has {len(names)}"
+        )
+    found = list(record) if set(record) == set(names) else names
+    metrics: dict[str, Any] = {}
+    for numbers in content.metric_records.values():
+        metrics.update(numbers)
+    for name, values in content.config_records.items():
+        if name.endswith(".metrics"):
+            metrics.update(values)
+    examples = metrics.pop(EXAMPLES_KEY, metrics.pop("num_examples", None))
+    if not isinstance(examples, int | float) or examples < 1:
+        raise WireError(
+            f"the ClientApp reported {examples!r} training examples: a client without "
+            "training data cannot take part; report 'num-examples' >= 1"
+        )
+    return dict(zip(found, arrays, strict=True)), int(examples), metrics
+
+
+def fit_result(
+    arrays: list[NDArray[Any]], examples: int, metrics: Mapping[str, Scalar]
+) -> RecordDict:
+    """Return a training reply with the records that a NumPyClient's has."""
+    packed = {"0": Array(arrays[0])} if arrays else {_EMPTY: _nothing()}
+    return RecordDict(
+        {
+            "fitres.parameters": ArrayRecord(packed),
+            "fitres.num_examples": MetricRecord({"num_examples": examples}),
+            "fitres.metrics": ConfigRecord(dict(metrics)),
+            "fitres.status": ConfigRecord({"code": 0, "message": "Success"}),
+        }
+    )
+
+
+def _nothing() -> Array:
+    return Array(dtype="", shape=(), stype="numpy.ndarray", data=b"")
 
 
 def message_bytes(messages: Iterable[Message]) -> int:

@@ -41,6 +41,23 @@ def worker_key(context: Context) -> int:
     return key
 
 
+def load_worker_state(context: Context) -> WorkerState | None:
+    """Return the worker's state in a context; None if there is none that is whole."""
+    data = records.load_state(context.state)
+    if data is None:
+        return None
+    try:
+        return worker_state.load(data)
+    except CheckpointError as error:
+        log(WARNING, "lasg: %s; starting anew, the server will refresh it", error)
+        return None
+
+
+def save_worker_state(context: Context, state: WorkerState) -> None:
+    """Put the worker's state into a context."""
+    records.save_state(context.state, worker_state.dump(state))
+
+
 class LasgNumPyClient(NumPyClient):
     """A client that uploads only when the server's rule says so.
 
@@ -85,7 +102,8 @@ class LasgNumPyClient(NumPyClient):
             key = worker_key(context)
         self.context = context
         self._evaluate = evaluate
-        self.worker = LasgWorker(oracle, key or 0, self._load())
+        state = None if context is None else load_worker_state(context)
+        self.worker = LasgWorker(oracle, key or 0, state)
 
     def fit(
         self, parameters: NDArrays, config: dict[str, Scalar]
@@ -97,7 +115,7 @@ class LasgNumPyClient(NumPyClient):
             oracle.configure(records.user_config(config))
         reply = self.worker.handle(request)
         if self.context is not None and reply is not None:
-            records.save_state(self.context.state, worker_state.dump(self.worker.state))
+            save_worker_state(self.context, self.worker.state)
         metrics = oracle.metrics() if hasattr(oracle, "metrics") else {}
         arrays, values = records.reply_parts(reply, metrics)
         return arrays, oracle.num_examples, values
@@ -124,13 +142,3 @@ class LasgNumPyClient(NumPyClient):
         theta = records.read_layout(config).flatten(arrays, "parameter")
         loss, examples, metrics = oracle.evaluate(theta)
         return float(loss), int(examples), dict(metrics)
-
-    def _load(self) -> WorkerState | None:
-        data = None if self.context is None else records.load_state(self.context.state)
-        if data is None:
-            return None
-        try:
-            return worker_state.load(data)
-        except CheckpointError as error:
-            log(WARNING, "lasg: %s; starting anew, the server will refresh it", error)
-            return None

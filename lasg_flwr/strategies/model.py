@@ -1,9 +1,9 @@
 """The server's model: the arrays that a user knows, and the vector that is trained."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 
 from ..vectors import F32, Layout
@@ -14,7 +14,7 @@ class Model:
 
     Parameters
     ----------
-    arrays : ArrayRecord
+    named : mapping of str to ndarray
         The model's arrays, by name.
     buffers : iterable of str, optional
         Names of floating arrays without gradient, see `Layout.of`.
@@ -28,9 +28,8 @@ class Model:
     """
 
     def __init__(
-        self, arrays: ArrayRecord, buffers: Iterable[str] | None = None
+        self, named: Mapping[str, NDArray[Any]], buffers: Iterable[str] | None = None
     ) -> None:
-        named = {name: array.numpy() for name, array in arrays.items()}
         self.layout = Layout.of(named, buffers)
         self.layout_json = self.layout.to_json()
         self.theta = self.layout.flatten(named, "parameter")
@@ -41,7 +40,6 @@ class Model:
         """Return the model with parameters `theta` as one packed array."""
         return self.layout.pack(theta, self.buffers, self.integers)
 
-    def arrays(self, theta: F32) -> ArrayRecord:
+    def arrays(self, theta: F32) -> dict[str, NDArray[Any]]:
         """Return the model with parameters `theta` under its own names and dtypes."""
-        named = self.layout.unflatten(theta, self.buffers, self.integers)
-        return ArrayRecord({name: Array(value) for name, value in named.items()})
+        return self.layout.unflatten(theta, self.buffers, self.integers)

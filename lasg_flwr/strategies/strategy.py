@@ -176,7 +176,8 @@ class LasgStrategy(Strategy):
         initial_arrays : ArrayRecord
             The model's arrays, by name: parameters, buffers and integers.
         """
-        model = Model(initial_arrays, self.buffers)
+        named = {name: array.numpy() for name, array in initial_arrays.items()}
+        model = Model(named, self.buffers)
         server = LasgServer(model.theta, **self._server_options)
         self._started = (server, model)
         self._sent, self._last_seen = [], {}
@@ -263,7 +264,7 @@ class LasgStrategy(Strategy):
         if contents:
             metrics = self.train_metrics_aggr_fn(contents, self.weighted_by_key)
         metrics.update(server.ledger.as_metrics())
-        return model.arrays(server.theta), metrics
+        return records.named_arrays(model.arrays(server.theta)), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

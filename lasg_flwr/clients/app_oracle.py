@@ -1,0 +1,127 @@
+"""An existing ClientApp as a gradient oracle: its update of the model."""
+
+import copy
+import random
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Message, RecordDict
+from numpy.typing import NDArray
+
+from .. import records
+from ..errors import LasgError
+from ..vectors import F32, Layout
+
+CallNext = Callable[[Message, Context], Message]
+
+
+class AppOracle:
+    """Pseudo-gradients of a ClientApp: u = θ^k − θ_local, where the app makes θ_local.
+
+    Every call seeds the global generators of Python, NumPy and PyTorch alike and gives
+    the app the `Context.state` that it had before the round, so that two calls of one
+    round differ in θ alone. The state after the first call of a round is kept.
+
+    Parameters
+    ----------
+    message : Message
+        The server's training request.
+    context : Context
+        The client's context.
+    call_next : callable
+        The app, or the next mod.
+    """
+
+    def __init__(self, message: Message, context: Context, call_next: CallNext) -> None:
+        self._message = message
+        self._context = context
+        self._call_next = call_next
+        parameters, self._config = records.numpy_parts(message.content)
+        self._layout: Layout = records.read_layout(self._config)
+        packed = self._layout.split(parameters[0])
+        self._buffers, self._integers = packed[1], packed[2]
+        self._before = copy.deepcopy(context.state)
+        self._after: RecordDict | None = None
+        self._examples = 1
+        self.size = self._layout.size
+        self.reported: dict[str, Any] = {}
+
+    @property
+    def num_examples(self) -> int:
+        """Examples that the app last said it trained on."""
+        return self._examples
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Draw the seed of this round's generators: the app draws its own batches."""
+        return int(rng.integers(2**32))
+
+    def gradient(self, theta: F32, batch: int) -> F32:
+        """Run the app at θ and return θ minus what it made of it."""
+        loaded, after = "torch" in sys.modules, self._after
+        update = self._run(theta, batch)
+        if not loaded and "torch" in sys.modules:
+            self._after = after  # the app imported it just now, unseeded
+            update = self._run(theta, batch)
+        return update
+
+    def check_repeatable(self, theta: F32, batch: int) -> None:
+        """Run the app twice at one θ and compare.
+
+        Raises
+        ------
+        LasgError
+            If the two updates differ.
+        """
+        first, second = self.gradient(theta, batch), self.gradient(theta, batch)
+        self._after = None
+        if first.tobytes() != second.tobytes():
+            raise LasgError(
+                "this ClientApp does not repeat itself: run twice at the same model "
+                "with equal seeds, its updates differ. Draw all randomness from the "
+                "global generators of Python, NumPy or PyTorch, or from a generator "
+                "that is made anew in each call, and use deterministic kernels"
+            )
+
+    def finish(self) -> None:
+        """Leave the context with the state that the app's first call made."""
+        if self._after is not None:
+            self._replace_state(self._after)
+
+    def _run(self, theta: F32, seed: int) -> F32:
+        self._replace_state(copy.deepcopy(self._before))
+        _seed_everything(seed)
+        arrays = self._layout.unflatten(theta, self._buffers, self._integers)
+        content = records.app_content(arrays, records.user_config(self._config))
+        reply = self._call_next(
+            records.with_content(self._message, content), self._context
+        )
+        if reply.has_error():
+            raise LasgError(
+                f"the ClientApp answered with an error: {reply.error.reason}"
+            )
+        made, self._examples, self.reported = records.app_reply(
+            reply.content, [e.name for e in self._layout.entries]
+        )
+        if self._after is None:
+            self._after = copy.deepcopy(self._context.state)
+        return self._update(theta, made)
+
+    def _update(self, theta: F32, made: Mapping[str, NDArray[Any]]) -> F32:
+        try:
+            return theta - self._layout.flatten(made, "parameter")
+        except ValueError as error:
+            raise LasgError(f"the ClientApp returned another model: {error}") from None
+
+    def _replace_state(self, state: RecordDict) -> None:
+        self._context.state.clear()
+        self._context.state.update(state)
+
+
+def _seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(seed)

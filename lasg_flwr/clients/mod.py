@@ -1,0 +1,89 @@
+"""`lasg_mod`: make an existing ClientApp lazy without touching it."""
+
+from typing import Any
+
+from flwr.app import Context, Message, MessageType
+
+from .. import records
+from ..worker import LasgWorker
+from .app_oracle import AppOracle, CallNext
+from .numpy_client import load_worker_state, save_worker_state, worker_key
+
+
+def lasg_mod(message: Message, context: Context, call_next: CallNext) -> Message:
+    """Answer a `LasgStrategy` on behalf of a ClientApp that knows nothing of it.
+
+    The app gets the model as it expects it, and returns it trained; the difference is
+    the pseudo-gradient u = θ^k − θ_local that the rule works on. For WK1, WK2 and PSE
+    the app runs a second time, at the older iterate, with all generators seeded alike.
+    The server's step for it is 1: ``LasgStrategy("wk2", step=1.0)``.
+
+    Works around Message-API apps, which find the model in ``"arrays"`` and the config
+    in ``"config"``, and around ``ClientApp(client_fn=...)``. Messages of other
+    strategies, and other messages, pass through. At the first contact the app runs
+    twice at the same model, to see that it repeats itself.
+
+    Parameters
+    ----------
+    message : Message
+        From the server.
+    context : Context
+        The client's; this mod's part of its state is hidden from the app.
+    call_next : callable
+        The app, or the next mod.
+
+    Raises
+    ------
+    LasgError
+        If the app does not repeat itself, returns another model or an error.
+
+    Examples
+    --------
+    ::
+
+        app = ClientApp(mods=[lasg_mod])                # Message API
+        app = ClientApp(client_fn, mods=[lasg_mod])     # NumPyClient
+    """
+    if message.metadata.message_type == MessageType.TRAIN:
+        if records.is_train_request(message.content):
+            return _train(message, context, call_next)
+    elif message.metadata.message_type == MessageType.EVALUATE and (
+        records.is_evaluate_request(message.content)
+    ):
+        return _evaluate(message, context, call_next)
+    return call_next(message, context)
+
+
+def _train(message: Message, context: Context, call_next: CallNext) -> Message:
+    state = load_worker_state(context)
+    context.state.pop(records.STATE_KEY, None)
+    oracle = AppOracle(message, context, call_next)
+    parameters, config = records.numpy_parts(message.content)
+    request = records.read_request(parameters, config)
+    try:
+        worker = LasgWorker(oracle, worker_key(context), state)
+        if state is None:
+            oracle.check_repeatable(request.theta, 0)
+        reply = worker.handle(request)
+    finally:
+        oracle.finish()
+        if state is not None:
+            save_worker_state(context, state)
+    if reply is not None:
+        save_worker_state(context, worker.state)
+    arrays, metrics = records.reply_parts(reply, _scalars(oracle.reported))
+    content = records.fit_result(arrays, oracle.num_examples, metrics)
+    return Message(content, reply_to=message)
+
+
+def _evaluate(message: Message, context: Context, call_next: CallNext) -> Message:
+    """Unpack the model for the app, and nothing else."""
+    parameters, config = records.numpy_parts(message.content)
+    arrays = records.read_model(parameters, config)
+    content = records.app_content(arrays, records.user_config(config), "evaluateins")
+    return call_next(records.with_content(message, content), context)
+
+
+def _scalars(values: dict[str, Any]) -> dict[str, Any]:
+    scalar = (bool, int, float, str, bytes)
+    return {name: v for name, v in values.items() if isinstance(v, scalar)}

@@ -1,0 +1,288 @@
+"""LegacyLasgStrategy: the same server behind Flower's older strategy interface."""
+
+from collections.abc import Callable
+from hashlib import blake2b
+from logging import INFO, WARNING
+from typing import Any
+
+import numpy as np
+from flwr.common import (
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    MetricsAggregationFn,
+    NDArrays,
+    Parameters,
+    Scalar,
+    bytes_to_ndarray,
+    log,
+    ndarrays_to_parameters,
+    parameters_to_ndarrays,
+)
+from flwr.server.client_manager import ClientManager
+from flwr.server.client_proxy import ClientProxy
+from flwr.server.strategy import Strategy
+from flwr.server.strategy.aggregate import weighted_loss_avg
+
+from .. import records
+from ..errors import WireError
+from ..ledger import Ledger
+from ..messages import Reply
+from ..server import LasgServer
+from .model import Model
+from .sampling import sample
+
+EvaluateFn = Callable[
+    [int, NDArrays, dict[str, Scalar]], tuple[float, dict[str, Scalar]] | None
+]
+ConfigFn = Callable[[int], dict[str, Scalar]]
+
+
+class LegacyLasgStrategy(Strategy):
+    """Lazily aggregated SGD for ``ServerApp(server_fn=...)`` and ``start_server``.
+
+    The same state machine as `LasgStrategy`: rule, codec and the rest are the arguments
+    of `lasg_flwr.LasgServer`. The model's arrays are known by position.
+
+    Parameters
+    ----------
+    rule, codec
+        See `LasgStrategy`.
+    fraction_fit, fraction_evaluate : float (default: 1.0)
+        Share of the connected clients that a round can reach.
+    min_fit_clients, min_evaluate_clients, min_available_clients : int (default: 2)
+        As in Flower's older `FedAvg`.
+    evaluate_fn, on_fit_config_fn, on_evaluate_config_fn : callable, optional
+        As in Flower's older `FedAvg`.
+    initial_parameters : Parameters, optional
+        θ^0; left out, Flower asks a client.
+    fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn : callable, optional
+        As in Flower's older `FedAvg`.
+    **server_options
+        Further arguments of `lasg_flwr.LasgServer`: ``step``, ``seed`` and so on.
+
+    Attributes
+    ----------
+    ledger : Ledger
+        What was sent.
+
+    Examples
+    --------
+    ::
+
+        strategy = LegacyLasgStrategy("wk2", initial_parameters=parameters, step=0.1)
+        start_server(config=ServerConfig(num_rounds=1000), strategy=strategy)
+    """
+
+    def __init__(
+        self,
+        rule: Any = "wk2",
+        codec: Any = "dense",
+        *,
+        fraction_fit: float = 1.0,
+        fraction_evaluate: float = 1.0,
+        min_fit_clients: int = 2,
+        min_evaluate_clients: int = 2,
+        min_available_clients: int = 2,
+        evaluate_fn: EvaluateFn | None = None,
+        on_fit_config_fn: ConfigFn | None = None,
+        on_evaluate_config_fn: ConfigFn | None = None,
+        initial_parameters: Parameters | None = None,
+        fit_metrics_aggregation_fn: MetricsAggregationFn | None = None,
+        evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
+        **server_options: Any,
+    ) -> None:
+        super().__init__()
+        self._options = {"rule": rule, "codec": codec, **server_options}
+        LasgServer(np.zeros(2, np.float32), **self._options)  # refuse bad ones
+        self.fraction_fit = fraction_fit
+        self.fraction_evaluate = fraction_evaluate
+        self.min_fit_clients = min_fit_clients
+        self.min_evaluate_clients = min_evaluate_clients
+        self.min_available_clients = min_available_clients
+        self.evaluate_fn = evaluate_fn
+        self.on_fit_config_fn = on_fit_config_fn
+        self.on_evaluate_config_fn = on_evaluate_config_fn
+        self.initial_parameters = initial_parameters
+        self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
+        self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
+        self._started: tuple[LasgServer, Model] | None = None
+
+    def __repr__(self) -> str:
+        return f"LegacyLasgStrategy({self._options['rule']!r})"
+
+    @property
+    def server(self) -> LasgServer:
+        """The state machine behind this strategy, once a round has started."""
+        return self._running()[0]
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was sent."""
+        return self.server.ledger
+
+    def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
+        """Return θ^0, if it was given."""
+        self._started = None
+        return self.initial_parameters
+
+    def configure_fit(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> list[tuple[ClientProxy, FitIns]]:
+        """Ask the clients that this round needs."""
+        if self._started is None:
+            arrays = parameters_to_ndarrays(parameters)
+            model = Model({str(i): array for i, array in enumerate(arrays)})
+            self._started = (LasgServer(model.theta, **self._options), model)
+        server, model = self._running()
+        proxies = self._sample(client_manager, self.fraction_fit, self.min_fit_clients)
+        packed = ndarrays_to_parameters([model.packed(server.theta)])
+        user = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
+        asked = []
+        for node, request in server.open_round(proxies):
+            config = records.train_config(request, model.layout_json, user)
+            asked.append((proxies[node], FitIns(packed, config)))
+        if not asked:  # Flower goes on without aggregate_fit, but θ moves all the same
+            self._close(server)
+        return asked
+
+    def aggregate_fit(
+        self,
+        server_round: int,
+        results: list[tuple[ClientProxy, FitRes]],
+        failures: list[tuple[ClientProxy, FitRes] | BaseException],
+    ) -> tuple[Parameters | None, dict[str, Scalar]]:
+        """Take in the replies, close the round and return θ^{k+1}."""
+        server, _ = self._running()
+        for failure in failures:
+            server.refuse("failure")
+            log(WARNING, "lasg: a client failed: %s", failure)
+        kept = [(r.num_examples, _user(r)) for p, r in results if self._keep(p, r)]
+        self._close(server)
+        metrics: dict[str, Scalar] = {}
+        if kept and self.fit_metrics_aggregation_fn:
+            metrics = self.fit_metrics_aggregation_fn(kept)
+        metrics.update(server.ledger.as_metrics())
+        return ndarrays_to_parameters(self.arrays()), metrics
+
+    def configure_evaluate(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> list[tuple[ClientProxy, EvaluateIns]]:
+        """Send the model to be evaluated."""
+        if self.fraction_evaluate == 0.0:
+            return []
+        server, model = self._running()
+        proxies = self._sample(
+            client_manager, self.fraction_evaluate, self.min_evaluate_clients
+        )
+        hook = self.on_evaluate_config_fn
+        config: dict[str, Scalar] = {
+            **(hook(server_round) if hook else {}),
+            records.LAYOUT_KEY: model.layout_json,
+        }
+        packed = ndarrays_to_parameters([model.packed(server.theta)])
+        return [(proxy, EvaluateIns(packed, config)) for proxy in proxies.values()]
+
+    def aggregate_evaluate(
+        self,
+        server_round: int,
+        results: list[tuple[ClientProxy, EvaluateRes]],
+        failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
+    ) -> tuple[float | None, dict[str, Scalar]]:
+        """Average the clients' losses, weighted by their examples."""
+        if not results:
+            return None, {}
+        loss = weighted_loss_avg([(r.num_examples, r.loss) for _, r in results])
+        metrics: dict[str, Scalar] = {}
+        if self.evaluate_metrics_aggregation_fn:
+            pairs = [(r.num_examples, r.metrics) for _, r in results]
+            metrics = self.evaluate_metrics_aggregation_fn(pairs)
+        return loss, metrics
+
+    def evaluate(
+        self, server_round: int, parameters: Parameters
+    ) -> tuple[float, dict[str, Scalar]] | None:
+        """Evaluate on the server, if there is an `evaluate_fn`."""
+        if self.evaluate_fn is None:
+            return None
+        arrays = parameters_to_ndarrays(parameters)
+        if self._started is not None:
+            arrays = self.arrays()
+        return self.evaluate_fn(server_round, arrays, {})
+
+    def arrays(self) -> NDArrays:
+        """Return the current model; Flower's own copy lags behind a silent round."""
+        server, model = self._running()
+        return list(model.arrays(server.theta).values())
+
+    def _close(self, server: LasgServer) -> None:
+        log(INFO, "lasg: %s", server.close_round())
+
+    def _running(self) -> tuple[LasgServer, Model]:
+        if self._started is None:
+            raise ValueError("LegacyLasgStrategy has no model yet: start a round first")
+        return self._started
+
+    def _sample(
+        self, manager: ClientManager, fraction: float, minimum: int
+    ) -> dict[int, ClientProxy]:
+        """Return the clients that a round can reach, by node, in a repeatable order."""
+        server = self.server
+        manager.wait_for(max(self.min_available_clients, minimum), timeout=86_400)
+        proxies = {node_of(cid): proxy for cid, proxy in manager.all().items()}
+        nodes = sorted(proxies, key=lambda n: _order(server, n))
+        count = max(int(len(nodes) * fraction), minimum)
+        chosen = sample(nodes, count, server.settings.seed, server.round)
+        return {node: proxies[node] for node in chosen}
+
+    def _keep(self, proxy: ClientProxy, result: FitRes) -> bool:
+        server = self.server
+        try:
+            reply = _read(result)
+        except WireError as error:
+            server.refuse("malformed")
+            log(WARNING, "lasg: reply of client %s: %s", proxy.cid, error)
+            return False
+        if reply is None:
+            server.refuse("empty")
+            return False
+        verdict = server.receive(node_of(proxy.cid), reply)
+        if not verdict.kept:
+            log(WARNING, "lasg: reply of client %s: %s", proxy.cid, verdict.detail)
+        return verdict.kept
+
+
+def node_of(cid: str) -> int:
+    """Return the node number of a client id, which may be any text.
+
+    Examples
+    --------
+    >>> node_of("123") == node_of("123") != node_of("124")
+    True
+    """
+    return int.from_bytes(blake2b(cid.encode(), digest_size=8).digest(), "little")
+
+
+def _order(server: LasgServer, node: int) -> tuple[bool, int]:
+    record = server.roster.at(node)
+    return (True, node) if record is None else (False, record.key)
+
+
+def _user(result: FitRes) -> dict[str, Scalar]:
+    return {k: v for k, v in result.metrics.items() if k != records.HEADER_KEY}
+
+
+def _read(result: FitRes) -> Reply | None:
+    header = result.metrics.get(records.HEADER_KEY)
+    if header is None:
+        return None
+    if not isinstance(header, bytes) or len(result.parameters.tensors) > 1:
+        raise WireError("malformed: no header, or more than one array")
+    payload = b""
+    if result.parameters.tensors:
+        try:
+            payload = records.payload_of(bytes_to_ndarray(result.parameters.tensors[0]))
+        except (ValueError, OSError, EOFError) as error:
+            raise WireError(f"malformed: the array of a reply: {error}") from None
+    return Reply.from_header(header, payload)
