@@ -1,5 +1,7 @@
 """``python -m experiments``: the commands."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -16,6 +18,7 @@ from rich.progress import (
 
 from lasg_flwr.messages import Memory, Settings
 
+from . import codec_study
 from .compare import Comparison, compare, write
 from .data import DataError
 from .figures import plot_comparison
@@ -90,7 +93,7 @@ def compare_command(
     if dataset not in DEFAULTS:
         raise typer.BadParameter(f"{dataset!r}: choose one of {', '.join(DEFAULTS)}")
     defaults = DEFAULTS[dataset]
-    try:
+    with _clear_errors():
         config = Comparison(
             dataset,
             partition,
@@ -106,35 +109,101 @@ def compare_command(
             target,
         )
         _check(config)
-        task = build_task(
-            dataset,
-            config.workers,
-            partition,
-            config.batch,
-            seed=seed,
-            data_dir=data_dir,
-        )
-        _run(config, task, out)
+        _run(config, _task(config, data_dir), out)
+
+
+@app.command("codecs")
+def codecs_command(
+    dataset: Annotated[str, typer.Option(help=" | ".join(DEFAULTS))] = "digits",
+    codec: Annotated[
+        list[str] | None, typer.Option(help="repeat for several; none: all")
+    ] = None,
+    partition: Annotated[
+        str, typer.Option(help="iid | by-label | dirichlet:A")
+    ] = "by-label",
+    rounds: Annotated[int | None, typer.Option(min=1, help="K")] = None,
+    factor: Annotated[
+        float, typer.Option(help="target: this x dense sgd's final loss")
+    ] = 1.02,
+    learning_rate: Annotated[float, typer.Option(help="η")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    data_dir: Annotated[Path | None, typer.Option()] = None,
+    out: Annotated[Path, typer.Option()] = Path("results/codecs"),
+) -> None:
+    """Run SGD, WK2 and PSE with every codec in every memory, and rank them."""
+    if dataset not in DEFAULTS:
+        raise typer.BadParameter(f"{dataset!r}: choose one of {', '.join(DEFAULTS)}")
+    defaults = DEFAULTS[dataset]
+    chosen = tuple(dict.fromkeys(["dense", *(codec or codec_study.CODECS)]))
+    config = Comparison(
+        dataset,
+        partition,
+        codec_study.METHODS,
+        chosen,
+        "innovation",
+        defaults.workers,
+        rounds or defaults.rounds,
+        10,
+        seed,
+        defaults.batch,
+        Hyperparameters(learning_rate),
+    )
+    with _clear_errors():
+        task = _task(config, data_dir)
+        total = len(codec_study.combinations(chosen)) * config.rounds
+        with _progress(f"{dataset}, rounds of all runs", total) as advance:
+            history, summary = codec_study.study(config, task, factor, advance)
+    codec_study.write(summary, out)
+    codec_study.plot(history, summary, out)
+    console = Console()
+    Console(width=max(console.width, TABLE_WIDTH)).print(
+        codec_study.best_table(summary)
+    )
+    console.print(f"written to {out}: summary.json, codecs.png")
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Turn errors of ours into one line and exit code 2."""
+    try:
+        yield
     except (ValueError, DataError) as error:
         Console(stderr=True).print(f"error: {error}", style="bold red", markup=False)
         raise typer.Exit(2) from None
 
 
-def _run(config: Comparison, task: Task, out: Path) -> None:
-    console = Console()
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar; yield what moves it on by one."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=console,
         transient=True,
     ) as bar:
-        total = len(config.runs()) * config.rounds
-        handle = bar.add_task(f"{config.dataset}, rounds of all runs", total=total)
-        history, summary = compare(config, task, lambda: bar.advance(handle))
+        handle = bar.add_task(what, total=total)
+        yield lambda: bar.advance(handle)
+
+
+def _task(config: Comparison, data_dir: Path | None) -> Task:
+    return build_task(
+        config.dataset,
+        config.workers,
+        config.partition,
+        config.batch,
+        seed=config.seed,
+        data_dir=data_dir,
+    )
+
+
+def _run(config: Comparison, task: Task, out: Path) -> None:
+    total = len(config.runs()) * config.rounds
+    with _progress(f"{config.dataset}, rounds of all runs", total) as advance:
+        history, summary = compare(config, task, advance)
     write(history, summary, out)
     plots = plot_comparison(history, summary, out)
+    console = Console()
     width = max(console.width, TABLE_WIDTH)
     Console(width=width).print(comparison_table(summary))
     names = ", ".join(p.name for p in plots)

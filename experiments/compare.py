@@ -102,7 +102,7 @@ def compare(
     runs = [run_method(config, task, m, c, progress) for m, c in config.runs()]
     target = config.target if config.target is not None else _default_target(runs)
     for run in runs:
-        run.totals.update(_to_target(run.history, target))
+        run.totals.update(to_target(run.history, target))
     summary = {
         "dataset": config.dataset,
         "partition": config.partition,
@@ -204,7 +204,8 @@ def _default_target(runs: Sequence[Run]) -> float | None:
     return None
 
 
-def _to_target(history: Sequence[Row], target: float | None) -> Row:
+def to_target(history: Sequence[Row], target: float | None) -> Row:
+    """Return rounds, uploads and uplink bytes to the target; None if not reached."""
     reached = target is not None and next(
         (row for row in history if row["loss"] <= target), None
     )
