@@ -244,3 +244,10 @@ def load_state(state: RecordDict) -> bytes | None:
 def save_state(state: RecordDict, data: bytes) -> None:
     """Put the worker state into a Context's state."""
     state.config_records[STATE_KEY] = ConfigRecord({"worker": data})
+
+
+def save_state_place(state: RecordDict, path: str, session: bytes, round_: int) -> None:
+    """Say in a Context's state where the worker state is, and of which request."""
+    state.config_records[STATE_KEY] = ConfigRecord(
+        {"file": path, "session": session, "round": round_}
+    )
