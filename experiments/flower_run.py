@@ -40,7 +40,7 @@ def flwr_run(
                 check=False,
             )
         finally:
-            _stop_daemons(home)
+            stop_daemons(home)
 
 
 def _environment(home: str) -> dict[str, str]:
@@ -61,7 +61,7 @@ def _environment(home: str) -> dict[str, str]:
     }
 
 
-def _stop_daemons(home: str) -> None:
+def stop_daemons(home: str) -> None:
     """Stop the SuperLink that ``flwr run`` leaves behind, known by its environment."""
     mark = f"FLWR_HOME={home}".encode()
     for process in Path("/proc").glob("[0-9]*"):

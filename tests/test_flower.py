@@ -191,7 +191,7 @@ def test_failing_clients_do_not_stop_training() -> None:
         return LasgNumPyClient(oracle, context).to_client()
 
     grid = InProcessGrid(ClientApp(mixed), 5)
-    strategy = LasgStrategy(step=0.05, fraction_evaluate=0.0)
+    strategy = LasgStrategy(step=0.05, fraction_evaluate=0.0, fail_limit=None)
     result = strategy.start(grid, initial_arrays(), 6)
     assert result.ledger.refused == {"failure": 6}
     assert np.any(flat(result.arrays))
