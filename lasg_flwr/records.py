@@ -5,7 +5,7 @@ of either kind. The model travels as one packed array; everything else of a requ
 stands in its config, everything else of a reply in its metrics.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -13,16 +13,10 @@ from flwr.app import (
     Array,
     ArrayRecord,
     ConfigRecord,
-    Message,
     MetricRecord,
     RecordDict,
 )
 from flwr.common import Scalar
-from flwr.supercore.inflatable.inflatable_object import (
-    InflatableObject,
-    get_all_nested_objects,
-    no_object_id_recompute,
-)
 from numpy.typing import NDArray
 
 from .errors import WireError
@@ -207,32 +201,6 @@ def _metrics(
         if name != HEADER_KEY and isinstance(value, float | int):
             found[name] = value
     return RecordDict({"metrics": MetricRecord(found)})
-
-
-def message_bytes(messages: Iterable[Message]) -> int:
-    """Return the bytes of messages as Flower serialises them, all objects included.
-
-    Records that several messages share are serialised once here, but counted for
-    each message: every node downloads them.
-    """
-    sizes: dict[int, int] = {}
-    total = 0
-    with no_object_id_recompute():
-        for message in messages:
-            total += len(message.deflate())
-            if not message.has_content():
-                continue
-            content = message.content
-            total += len(content.deflate())
-            for record in content.values():
-                if id(record) not in sizes:
-                    sizes[id(record)] = _nested_bytes(record)
-                total += sizes[id(record)]
-    return total
-
-
-def _nested_bytes(record: InflatableObject) -> int:
-    return sum(len(o.deflate()) for o in get_all_nested_objects(record).values())
 
 
 def load_state(state: RecordDict) -> bytes | None:

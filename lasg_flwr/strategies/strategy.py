@@ -25,7 +25,7 @@ from flwr.serverapp.strategy.strategy_utils import (
     log_strategy_start_info,
 )
 
-from .. import records
+from .. import records, traffic
 from ..codecs import Codec
 from ..errors import CompositionError, WireError
 from ..ledger import Ledger
@@ -347,7 +347,7 @@ class LasgStrategy(Strategy):
             for node, request in server.open_round(nodes)
         ]
         self._failing = {m.metadata.dst_node_id: "no reply in time" for m in self._sent}
-        server.ledger.downlink_message_bytes += records.message_bytes(self._sent)
+        self._count_traffic(traffic.of_requests(self._sent))
         return self._sent
 
     def aggregate_train(
@@ -358,7 +358,7 @@ class LasgStrategy(Strategy):
             return None, None
         server, model = self._running()
         replies = list(replies)
-        server.ledger.uplink_message_bytes += records.message_bytes(replies)
+        self._count_traffic(traffic.of_replies(replies))
         contents = [c for c in map(self._receive, replies) if c is not None]
         report = server.close_round()
         self._count_failures(report.round)
@@ -473,6 +473,11 @@ class LasgStrategy(Strategy):
         self._failing.pop(message.metadata.src_node_id, None)
         self._patience.answered(message.metadata.src_node_id)
         return metrics
+
+    def _count_traffic(self, moved: traffic.Traffic) -> None:
+        ledger = self.server.ledger
+        ledger.uplink_message_bytes += moved.uplink_bytes
+        ledger.downlink_message_bytes += moved.downlink_bytes
 
     def _complain(self, message: Message, reason: str | None) -> None:
         """Log a failure once for each node and reason, and count it."""
