@@ -113,6 +113,7 @@ class Chaos:
         self.idle = self.longest_idle = 0
         self.worst = 0.0
         self.agreed = 0
+        self.losses: list[float] = []
 
     def _new_server(self) -> LasgServer:
         theta = np.zeros(self.problem[0].size, np.float32)
@@ -136,9 +137,16 @@ class Chaos:
             self._restarts()
             self._round()
             self._check_round()
+            if self.server.round > 0.8 * rounds:
+                self.losses.append(loss(self.problem, self.server.theta))
             if self.server.round % 50 == 0:
                 self.saved = self._capture()
         return self.server.theta
+
+    @property
+    def final_loss(self) -> float:
+        """Mean loss of the last fifth of the rounds: one round's is noise of 5 %."""
+        return float(np.mean(self.losses))
 
     def _restarts(self) -> None:
         if self._happens(self.odds.server):
