@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from .flower_run import stop_daemons
+from .flower_run import processes_of, stop_daemons
 
 NAME = "loopback"
 _PEM = serialization.Encoding.PEM
@@ -186,6 +186,25 @@ class Federation(AbstractContextManager["Federation"]):
         return self.flwr(
             "run", app, NAME, "--stream", "-c", run_config, timeout=timeout
         )
+
+    def submit(self, app: Path, run_config: str) -> None:
+        """Start a run and return at once."""
+        self.flwr("run", app, NAME, "-c", run_config)
+
+    def kill_node(self, partition: int) -> None:
+        """End a SuperNode and what it has started as a power cut would."""
+        self.supernodes[partition].kill()
+        self.supernodes[partition].wait()
+        self.kill("flwr-clientapp", f":{self._node_ports[partition]}")
+
+    def kill(self, *words: str) -> int:
+        """Kill this federation's processes with all `words` in their command line."""
+        killed = 0
+        for pid, line in processes_of(str(self.home)):
+            if all(word in line for word in words):
+                os.kill(pid, 9)
+                killed += 1
+        return killed
 
     def last_run(self) -> dict[str, Any]:
         """Return what the SuperLink knows about the last run, traffic included."""

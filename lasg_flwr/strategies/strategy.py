@@ -447,13 +447,7 @@ class LasgStrategy(Strategy):
         if message.has_error():
             server.refuse("failure")
             self._complain(message, message.error.reason)
-            if message.error.code == ErrorCode.MOD_FAILED_PRECONDITION:
-                raise CompositionError(
-                    f"a mod of the ClientApp refused the messages: "
-                    f"{message.error.reason} Mods that clip or mask whole models "
-                    "(differential privacy, secure aggregation) do not compose with "
-                    "lazy aggregation: remove them"
-                )
+            self._refuse_mods(message)
             return None
         try:
             reply = records.read_reply(message.content)
@@ -478,6 +472,17 @@ class LasgStrategy(Strategy):
         ledger = self.server.ledger
         ledger.uplink_message_bytes += moved.uplink_bytes
         ledger.downlink_message_bytes += moved.downlink_bytes
+
+    def _refuse_mods(self, message: Message) -> None:
+        """Stop a run whose mods do not compose; once it runs, one node cannot."""
+        code = message.error.code
+        if code != ErrorCode.MOD_FAILED_PRECONDITION or self.server.ledger.uploads:
+            return
+        raise CompositionError(
+            f"a mod of the ClientApp refused the messages: {message.error.reason} Mods "
+            "that clip or mask whole models (differential privacy, secure aggregation) "
+            "do not compose with lazy aggregation: remove them"
+        )
 
     def _complain(self, message: Message, reason: str | None) -> None:
         """Log a failure once for each node and reason, and count it."""
