@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -40,7 +41,7 @@ def flwr_run(
                 check=False,
             )
         finally:
-            _stop_daemons(home)
+            stop_daemons(home)
 
 
 def _environment(home: str) -> dict[str, str]:
@@ -61,12 +62,22 @@ def _environment(home: str) -> dict[str, str]:
     }
 
 
-def _stop_daemons(home: str) -> None:
-    """Stop the SuperLink that ``flwr run`` leaves behind, known by its environment."""
+def stop_daemons(home: str) -> None:
+    """Kill what Flower left behind, known by ``FLWR_HOME`` in its environment."""
+    for pid, _ in processes_of(home):
+        with suppress(ProcessLookupError):
+            os.kill(pid, 9)
+
+
+def processes_of(home: str) -> list[tuple[int, str]]:
+    """Return id and command line of the processes that have this ``FLWR_HOME``."""
     mark = f"FLWR_HOME={home}".encode()
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if mark in (process / "environ").read_bytes().split(b"\0"):
-                os.kill(int(process.name), 9)
+                line = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+                found.append((int(process.name), line.decode(errors="replace")))
         except OSError:
             continue
+    return found

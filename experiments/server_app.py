@@ -68,6 +68,8 @@ def _train(method: str, grid: Grid, context: Context, task: Task) -> _Trained:
         fraction_evaluate=0.0,
         min_train_nodes=workers,
         min_available_nodes=workers,
+        round_seconds=float(config["round-seconds"]) or None,
+        checkpoint_dir=_checkpoint_dir(method, str(config["checkpoint-dir"])),
     )
     every = int(config["evaluate-every"])
     rounds = int(config["num-server-rounds"])
@@ -86,6 +88,10 @@ def _train(method: str, grid: Grid, context: Context, task: Task) -> _Trained:
     start = ArrayRecord({"theta": Array(np.zeros(task.size, np.float32))})
     result = strategy.start(grid, start, num_rounds=rounds, evaluate_fn=evaluate)
     return _Trained(result, list(np.diff(finished)))
+
+
+def _checkpoint_dir(method: str, folder: str) -> Path | None:
+    return Path(folder) / method if folder else None
 
 
 def _row(trained: _Trained) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors.numpy import load, save
 from .errors import CheckpointError
 
 Arrays = dict[str, NDArray[Any]]
-_META = "lasg"
+_META, _CHECKSUM = "lasg", "blake2b"
 
 
 def to_bytes(arrays: Mapping[str, NDArray[Any]], meta: dict[str, Any]) -> bytes:
@@ -30,7 +31,18 @@ def to_bytes(arrays: Mapping[str, NDArray[Any]], meta: dict[str, Any]) -> bytes:
         JSON-ready values.
     """
     contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-    return save(contiguous, {_META: json.dumps(meta, separators=(",", ":"))})
+    text = json.dumps(meta, separators=(",", ":"))
+    return save(contiguous, {_META: text, _CHECKSUM: _checksum(contiguous, text)})
+
+
+def _checksum(arrays: Arrays, text: str) -> str:
+    """Return a digest of metadata, and of every array's name, form and content."""
+    digest = blake2b(text.encode(), digest_size=16)
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def from_bytes(data: bytes) -> tuple[Arrays, dict[str, Any]]:
@@ -43,8 +55,11 @@ def from_bytes(data: bytes) -> tuple[Arrays, dict[str, Any]]:
     """
     try:
         (length,) = struct.unpack_from("<Q", data)
-        header = json.loads(data[8 : 8 + length])
-        return load(data), json.loads(header["__metadata__"][_META])
+        header = json.loads(data[8 : 8 + length])["__metadata__"]
+        arrays, text = load(data), header[_META]
+        if _checksum(arrays, text) != header[_CHECKSUM]:
+            raise ValueError("its checksum does not match: it was damaged")
+        return arrays, json.loads(text)
     except (SafetensorError, struct.error, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"cannot read a checkpoint: {error}") from None
 

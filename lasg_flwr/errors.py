@@ -21,5 +21,13 @@ class CheckpointError(LasgError, ValueError):
     """A checkpoint is damaged, or belongs to another model, rule or version."""
 
 
+class StateInUseError(LasgError, RuntimeError):
+    """Two processes use one worker's state file at the same time."""
+
+
+class NoWorkersError(LasgError, RuntimeError):
+    """Too few nodes are connected, and the strategy may not wait any longer."""
+
+
 class CompositionError(LasgError, RuntimeError):
     """A wrapper or mod that does not compose with lazy aggregation is in use."""

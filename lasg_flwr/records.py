@@ -6,7 +6,7 @@ stands in its config, everything else of a reply in its metrics.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -19,11 +19,6 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.common import Scalar
-from flwr.supercore.inflatable.inflatable_object import (
-    InflatableObject,
-    get_all_nested_objects,
-    no_object_id_recompute,
-)
 from numpy.typing import NDArray
 
 from .errors import WireError
@@ -355,32 +350,6 @@ def _nothing() -> Array:
     return Array(dtype="", shape=(), stype="numpy.ndarray", data=b"")
 
 
-def message_bytes(messages: Iterable[Message]) -> int:
-    """Return the bytes of messages as Flower serialises them, all objects included.
-
-    Records that several messages share are serialised once here, but counted for
-    each message: every node downloads them.
-    """
-    sizes: dict[int, int] = {}
-    total = 0
-    with no_object_id_recompute():
-        for message in messages:
-            total += len(message.deflate())
-            if not message.has_content():
-                continue
-            content = message.content
-            total += len(content.deflate())
-            for record in content.values():
-                if id(record) not in sizes:
-                    sizes[id(record)] = _nested_bytes(record)
-                total += sizes[id(record)]
-    return total
-
-
-def _nested_bytes(record: InflatableObject) -> int:
-    return sum(len(o.deflate()) for o in get_all_nested_objects(record).values())
-
-
 def load_state(state: RecordDict) -> bytes | None:
     """Return the worker state in a Context's state, if there is one."""
     value = _field(state.config_records, STATE_KEY, "worker")
@@ -390,3 +359,10 @@ def load_state(state: RecordDict) -> bytes | None:
 def save_state(state: RecordDict, data: bytes) -> None:
     """Put the worker state into a Context's state."""
     state.config_records[STATE_KEY] = ConfigRecord({"worker": data})
+
+
+def save_state_place(state: RecordDict, path: str, session: bytes, round_: int) -> None:
+    """Say in a Context's state where the worker state is, and of which request."""
+    state.config_records[STATE_KEY] = ConfigRecord(
+        {"file": path, "session": session, "round": round_}
+    )

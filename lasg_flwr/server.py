@@ -32,6 +32,7 @@ from .messages import (
 )
 from .roster import IterateStore, Record, Roster
 from .rules import PS, Rule, ServerRule, rule_from, worker_spec
+from .screen import NormScreen
 from .steps import SGD, ServerStep
 from .vectors import F32, frozen, is_finite, squared_distance
 
@@ -122,6 +123,9 @@ class LasgServer:
         workers lost their state.
     seed : int (default: 0)
         Seed of batches and rounding.
+    norm_bound : float, optional
+        An upload longer than this times the median of the others' last uploads of its
+        kind is refused; see `lasg_flwr.screen.NormScreen`.
 
     Attributes
     ----------
@@ -151,6 +155,7 @@ class LasgServer:
         full_codec: str | Codec | None = None,
         gone_share: float = 0.25,
         seed: int = 0,
+        norm_bound: float | None = None,
     ) -> None:
         self.theta = _checked_theta(theta)
         self.rule = rule_from(rule)
@@ -183,6 +188,7 @@ class LasgServer:
         self.roster = Roster()
         self.iterates = IterateStore()
         self.ledger = Ledger()
+        self.screen = NormScreen(norm_bound)
         self.aggregate: Aggregate = (
             SumOnlyAggregate(self.theta.size)
             if sum_only
@@ -295,6 +301,7 @@ class LasgServer:
         for key in sorted(current.waiting):
             self._apply(*current.waiting[key])
         self._open = None
+        self.screen.settle()
         self.aggregate.settle()
         moved = self._move()
         new_start = self._maybe_new_start()
@@ -410,6 +417,7 @@ class LasgServer:
             decoded = wire.decode(reply.payload, codec, size, gain)
         except WireError as error:
             raise WireError(f"undecodable: {error}") from None
+        self.screen.check(reply.key, reply.kind, decoded)
         have = request.have
         return Upload(
             reply.kind, decoded, reply.payload, spec, upload_id(have, reply), self.round

@@ -12,6 +12,7 @@ from .checkpoint import Arrays
 from .errors import CheckpointError
 from .ledger import Ledger
 from .roster import IterateStore, Record, Roster
+from .screen import NormScreen
 from .server import LasgServer
 from .vectors import frozen
 
@@ -49,6 +50,7 @@ def capture(server: LasgServer) -> tuple[Arrays, dict[str, Any]]:
         "weight": server.aggregate.weight,
         "history": list(server.history.squares),
         "ledger": server.ledger.as_dict(),
+        "norms": server.screen.as_dict(),
         "iterates": [[r, users] for r, _, users in server.iterates.items()],
         "records": records,
     }
@@ -108,10 +110,12 @@ def _load(server: LasgServer, arrays: Arrays, meta: dict[str, Any]) -> None:
     moments = {n[5:]: a for n, a in arrays.items() if n.startswith("step/")}
     theta, round_ = frozen(arrays["theta"]), meta["round"]
     squares, ledger = meta["history"], Ledger.from_dict(meta["ledger"])
+    norms = NormScreen.norms_from(meta["norms"])
     _restore_aggregate(server, arrays, meta, roster)
     server.step.load(moments)
     server.theta, server.round = theta, round_
     server.history.squares.extend(squares)
+    server.screen.norms = norms
     server.roster, server.iterates, server.ledger = roster, iterates, ledger
 
 

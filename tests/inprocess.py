@@ -52,6 +52,9 @@ class InProcessGrid(Grid):
         self._rng = (
             None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
         )
+        self.silent: set[int] = set()
+        self.pulls = 0
+        self._ready: dict[str, Message] = {}
         self.requests: list[Message] = []
         self.replies: list[Message] = []
 
@@ -69,10 +72,20 @@ class InProcessGrid(Grid):
         return list(self.contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        raise NotImplementedError
+        """Answer at once; nodes in `silent` never do."""
+        ids = []
+        for message in messages:
+            reply = self._deliver(message)
+            ids.append(message.metadata.message_id)
+            if message.metadata.dst_node_id not in self.silent:
+                self._ready[ids[-1]] = reply
+        return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        raise NotImplementedError
+        self.pulls += 1
+        found = [self._ready.pop(i) for i in list(message_ids) if i in self._ready]
+        self.replies.extend(found)
+        return found
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lasg_flwr"
 GROUND = {"errors", "vectors", "history", "registry", "random"}
-FLOWER = {"records", "clients", "strategies"}
+FLOWER = {"records", "traffic", "clients", "strategies"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -7,7 +7,8 @@ from flwr.app import Context, Message, MessageType
 from .. import records
 from ..worker import LasgWorker
 from .app_oracle import AppOracle, CallNext
-from .numpy_client import load_worker_state, save_worker_state, worker_key
+from .numpy_client import worker_key
+from .state_store import store_for
 
 
 def lasg_mod(message: Message, context: Context, call_next: CallNext) -> Message:
@@ -55,22 +56,25 @@ def lasg_mod(message: Message, context: Context, call_next: CallNext) -> Message
 
 
 def _train(message: Message, context: Context, call_next: CallNext) -> Message:
-    state = load_worker_state(context)
-    context.state.pop(records.STATE_KEY, None)
-    oracle = AppOracle(message, context, call_next)
     parameters, config = records.numpy_parts(message.content)
     request = records.read_request(parameters, config)
-    try:
-        worker = LasgWorker(oracle, worker_key(context), state)
-        if state is None:
-            oracle.check_repeatable(request.theta, 0)
-        reply = worker.handle(request)
-    finally:
-        oracle.finish()
-        if state is not None:
-            save_worker_state(context, state)
-    if reply is not None:
-        save_worker_state(context, worker.state)
+    key = worker_key(context)
+    store = store_for(context, key)
+    with store.locked():
+        state = store.load(request.have)
+        hidden = context.state.pop(records.STATE_KEY, None)
+        oracle = AppOracle(message, context, call_next)
+        worker = LasgWorker(oracle, key, state)
+        try:
+            if state is None:
+                oracle.check_repeatable(request.theta, 0)
+            reply = worker.handle(request)
+        finally:
+            oracle.finish()
+            if hidden is not None:
+                context.state[records.STATE_KEY] = hidden
+        if reply is not None:
+            store.save(worker.state)
     arrays, metrics = records.reply_parts(reply, _scalars(oracle.reported))
     content = records.fit_result(arrays, oracle.num_examples, metrics)
     return Message(content, reply_to=message)

@@ -1,18 +1,18 @@
 """A Flower NumPyClient around any gradient oracle."""
 
 from collections.abc import Callable
-from logging import WARNING
 from typing import Any
 
 from flwr.app import Context
 from flwr.client import NumPyClient
-from flwr.common import NDArrays, Scalar, log
+from flwr.common import NDArrays, Scalar
 from numpy.typing import NDArray
 
-from .. import records, worker_state
-from ..errors import CheckpointError, LasgError
+from .. import records
+from ..errors import LasgError
 from ..oracle import Oracle
 from ..worker import LasgWorker, WorkerState
+from .state_store import store_for
 
 Evaluate = Callable[
     [dict[str, NDArray[Any]], dict[str, Scalar]],
@@ -41,28 +41,12 @@ def worker_key(context: Context) -> int:
     return key
 
 
-def load_worker_state(context: Context) -> WorkerState | None:
-    """Return the worker's state in a context; None if there is none that is whole."""
-    data = records.load_state(context.state)
-    if data is None:
-        return None
-    try:
-        return worker_state.load(data)
-    except CheckpointError as error:
-        log(WARNING, "lasg: %s; starting anew, the server will refresh it", error)
-        return None
-
-
-def save_worker_state(context: Context, state: WorkerState) -> None:
-    """Put the worker's state into a context."""
-    records.save_state(context.state, worker_state.dump(state))
-
-
 class LasgNumPyClient(NumPyClient):
     """A client that uploads only when the server's rule says so.
 
     Rule, codec and memory come with each request; nothing is configured here. The
-    worker's state lives in ``context.state``, so that a client may be built anew for
+    worker's state lives in ``context.state`` or, where it is large, in a file of the
+    node (see `lasg_flwr.clients.state_store`), so that a client may be built anew for
     every message, as ``ClientApp(client_fn=...)`` does.
 
     Parameters
@@ -102,8 +86,8 @@ class LasgNumPyClient(NumPyClient):
             key = worker_key(context)
         self.context = context
         self._evaluate = evaluate
-        state = None if context is None else load_worker_state(context)
-        self.worker = LasgWorker(oracle, key or 0, state)
+        self.worker = LasgWorker(oracle, key or 0)
+        self.store = store_for(context, self.worker.key)
 
     def fit(
         self, parameters: NDArrays, config: dict[str, Scalar]
@@ -113,9 +97,11 @@ class LasgNumPyClient(NumPyClient):
         oracle = self.worker.oracle
         if hasattr(oracle, "configure"):
             oracle.configure(records.user_config(config))
-        reply = self.worker.handle(request)
-        if self.context is not None and reply is not None:
-            save_worker_state(self.context, self.worker.state)
+        with self.store.locked():
+            self.worker.state = self.store.load(request.have) or WorkerState()
+            reply = self.worker.handle(request)
+            if reply is not None:
+                self.store.save(self.worker.state)
         metrics = oracle.metrics() if hasattr(oracle, "metrics") else {}
         arrays, values = records.reply_parts(reply, metrics)
         return arrays, oracle.num_examples, values

@@ -6,6 +6,7 @@ from logging import INFO
 
 from flwr.common import log
 
+from ..errors import NoWorkersError
 from ..random import keyed_generator
 
 SAMPLING = 2
@@ -13,16 +14,44 @@ SAMPLING = 2
 
 
 def wait_for_nodes(
-    get_node_ids: Callable[[], Iterable[int]], minimum: int, poll_seconds: float = 1.0
+    get_node_ids: Callable[[], Iterable[int]],
+    minimum: int,
+    poll_seconds: float = 1.0,
+    wait_seconds: float | None = None,
 ) -> list[int]:
-    """Return all connected nodes once at least `minimum` are."""
+    """Return all connected nodes once at least `minimum` are.
+
+    Parameters
+    ----------
+    get_node_ids : callable
+        Returns the connected nodes.
+    minimum : int
+        How many must be.
+    poll_seconds : float (default: 1.0)
+        Time between two looks.
+    wait_seconds : float, optional
+        How long to wait; left out, for ever.
+
+    Raises
+    ------
+    NoWorkersError
+        If they are too few after `wait_seconds`.
+    """
+    start, said = time.monotonic(), -1
     while len(nodes := list(get_node_ids())) < minimum:
-        log(
-            INFO,
-            "Waiting for nodes to connect: %d connected (minimum required: %d).",
-            len(nodes),
-            minimum,
-        )
+        if wait_seconds is not None and time.monotonic() - start >= wait_seconds:
+            raise NoWorkersError(
+                f"only {len(nodes)} of at least {minimum} nodes were connected for "
+                f"{wait_seconds:g} s"
+            )
+        if len(nodes) != said:
+            said = len(nodes)
+            log(
+                INFO,
+                "Waiting for nodes to connect: %d connected (minimum required: %d).",
+                said,
+                minimum,
+            )
         time.sleep(poll_seconds)
     return nodes
 

@@ -1,8 +1,10 @@
 """LasgStrategy: the server's state machine as a Flower strategy (Message API)."""
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from logging import DEBUG, INFO, WARNING
+from logging import INFO, WARNING
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,18 +20,26 @@ from flwr.common import log
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
-from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
+from flwr.serverapp.strategy.strategy_utils import (
+    aggregate_metricrecords,
+    log_strategy_start_info,
+)
 
-from .. import records
+from .. import records, traffic
 from ..codecs import Codec
 from ..errors import CompositionError, WireError
 from ..ledger import Ledger
 from ..messages import Memory, ServerMemory
 from ..rules import Rule
-from ..server import LasgServer, RoundReport, Weighting
+from ..server import LasgServer, Weighting
 from ..steps import ServerStep
+from .exchange import Closing
+from .faults import Complaints, Patience
+from .loop import EvaluateFn, Loop
 from .model import Model
+from .reports import Reports
 from .sampling import sample, wait_for_nodes
+from .saving import Checkpoints
 
 MetricsAggregation = Callable[[list[RecordDict], str], MetricRecord]
 
@@ -88,12 +98,37 @@ class LasgStrategy(Strategy):
         Weight of metrics in their aggregation.
     train_metrics_aggr_fn, evaluate_metrics_aggr_fn : callable, optional
         As in `FedAvg`; training metrics come from all who replied, skippers included.
+    checkpoint_dir : str or Path, optional
+        Folder of the run's checkpoint. If there is one, the run goes on from it, to
+        the bit; `num_rounds` is the total.
+    checkpoint_every : int (default: 1)
+        Rounds between two checkpoints; the last round is always saved.
+    resume : bool (default: True)
+        Whether to go on from a checkpoint; False starts anew and replaces it.
+    round_seconds : float, optional
+        A round closes so many seconds after its requests were sent. Left out, it
+        waits for Flower's `timeout`. Late replies change nothing.
+    reply_share : float (default: 1.0)
+        A round closes once this share of its requests is answered.
+    fail_limit : int or None (default: 3)
+        A node that failed so many times in a row, or did not answer in time, is left
+        alone for 1, 2, 4, ... rounds, 64 at most. None: never.
+    wait_seconds : float, optional
+        The run ends if too few nodes are connected for so long; left out, it waits.
+    norm_bound : float, optional
+        See `lasg_flwr.LasgServer`.
+    log_file : str or Path, optional
+        A line of JSON is appended for every round.
+    tensorboard_dir : str or Path, optional
+        Where TensorBoard scalars go; needs the package tensorboard.
 
     Raises
     ------
     ValueError
         If an argument is out of range or does not go together
         with another.
+    ImportError
+        If TensorBoard is asked for and not installed.
 
     Examples
     --------
@@ -130,6 +165,16 @@ class LasgStrategy(Strategy):
         weighted_by_key: str = records.EXAMPLES_KEY,
         train_metrics_aggr_fn: MetricsAggregation | None = None,
         evaluate_metrics_aggr_fn: MetricsAggregation | None = None,
+        checkpoint_dir: str | Path | None = None,
+        checkpoint_every: int = 1,
+        resume: bool = True,
+        round_seconds: float | None = None,
+        reply_share: float = 1.0,
+        fail_limit: int | None = 3,
+        wait_seconds: float | None = None,
+        norm_bound: float | None = None,
+        log_file: str | Path | None = None,
+        tensorboard_dir: str | Path | None = None,
     ) -> None:
         if evaluate_every < 1:
             raise ValueError(f"evaluate_every must be >= 1, got {evaluate_every!r}")
@@ -143,6 +188,7 @@ class LasgStrategy(Strategy):
             "full_codec": full_codec,
             "gone_share": gone_share,
             "seed": seed,
+            "norm_bound": norm_bound,
         }
         LasgServer(np.zeros(2, np.float32), **self._server_options)  # refuse bad ones
         self.buffers = None if buffers is None else frozenset(buffers)
@@ -158,10 +204,25 @@ class LasgStrategy(Strategy):
         self.evaluate_metrics_aggr_fn = (
             evaluate_metrics_aggr_fn or aggregate_metricrecords
         )
+        self.closing = Closing(round_seconds, reply_share)
+        self.wait_seconds = wait_seconds
+        self.resume = resume
+        self._checkpoints = (
+            None
+            if checkpoint_dir is None
+            else Checkpoints(Path(checkpoint_dir), checkpoint_every)
+        )
+        self._reports = Reports(
+            None if log_file is None else Path(log_file),
+            None if tensorboard_dir is None else Path(tensorboard_dir),
+        )
+        self._patience = Patience(fail_limit)
+        self._complaints = Complaints()
         self._started: tuple[LasgServer, Model] | None = None
         self._sent: list[Message] = []
+        self._failing: dict[int, str] = {}
+        self._opened = 0.0
         self._last_seen: dict[int, int] = {}
-        self._complaints: set[tuple[int, str]] = set()
 
     @property
     def server(self) -> LasgServer:
@@ -169,18 +230,25 @@ class LasgStrategy(Strategy):
         return self._running()[0]
 
     def begin(self, initial_arrays: ArrayRecord) -> None:
-        """Make a new server for this model; `start` does so itself.
+        """Make a new server for this model, or restore it; `start` does so itself.
 
         Parameters
         ----------
         initial_arrays : ArrayRecord
             The model's arrays, by name: parameters, buffers and integers.
+
+        Raises
+        ------
+        CheckpointError
+            If there is a checkpoint, but of another model, rule or version.
         """
         named = {name: array.numpy() for name, array in initial_arrays.items()}
         model = Model(named, self.buffers)
         server = LasgServer(model.theta, **self._server_options)
-        self._started = (server, model)
         self._sent, self._last_seen = [], {}
+        if self._checkpoints is not None and self.resume:
+            self._last_seen = self._checkpoints.load(server, model) or {}
+        self._started = (server, model)
 
     def start(
         self,
@@ -190,26 +258,60 @@ class LasgStrategy(Strategy):
         timeout: float = 3600,
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
-        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+        evaluate_fn: EvaluateFn | None = None,
     ) -> LasgResult:
         """Run the strategy; see Flower's `Strategy.start`.
 
         Returns
         -------
         LasgResult
-            Flower's result, and the ledger.
+            Flower's result, and the ledger. The results of rounds before a resume are
+            not part of it.
+
+        Raises
+        ------
+        CheckpointError
+            If there is a checkpoint, but of another model, rule or version.
         """
         self.begin(initial_arrays)
-        result = super().start(
+        server, model = self._running()
+        log(INFO, "Starting %s:", self.__class__.__name__)
+        log_strategy_start_info(
+            num_rounds, initial_arrays, train_config, evaluate_config
+        )
+        self.summary()
+        loop = Loop(
+            self,
             grid,
-            initial_arrays,
-            num_rounds,
             timeout,
-            train_config,
-            evaluate_config,
+            self.closing,
+            train_config or ConfigRecord(),
+            evaluate_config or ConfigRecord(),
             evaluate_fn,
         )
-        return LasgResult(**vars(result), ledger=self.server.ledger)
+        arrays = initial_arrays
+        if server.round:
+            arrays = records.named_arrays(model.arrays(server.theta))
+        try:
+            result = loop.run(arrays, server.round, num_rounds)
+            self._save(last=True)
+        except BaseException:
+            log(WARNING, "lasg: stopped in round %d; %s", server.round, self._remedy())
+            raise
+        return LasgResult(**vars(result), ledger=server.ledger)
+
+    def _remedy(self) -> str:
+        if self._checkpoints is None:
+            return "pass checkpoint_dir=... to be able to resume"
+        return f"run it again to resume from {self._checkpoints.path}"
+
+    def _save(self, last: bool = False) -> None:
+        """Write the checkpoint if one is due; `last` if none was for this round."""
+        server, model = self._running()
+        if self._checkpoints is None or not server.round:
+            return
+        if (server.round % self._checkpoints.every == 0) != last:
+            self._checkpoints.save(server, model, self._last_seen)
 
     def summary(self) -> None:
         """Log the configuration."""
@@ -233,8 +335,10 @@ class LasgStrategy(Strategy):
         if self.fraction_train == 0.0:
             return []
         nodes = self._sample(grid, self.fraction_train, self.min_train_nodes)
+        nodes = self._patience.reachable(nodes, server.round)
         config["server-round"] = server_round
         packed = records.model_record(model.packed(server.theta))
+        self._opened = time.perf_counter()
         self._sent = [
             Message(
                 content=records.train_content(
@@ -245,7 +349,8 @@ class LasgStrategy(Strategy):
             )
             for node, request in server.open_round(nodes)
         ]
-        server.ledger.downlink_message_bytes += records.message_bytes(self._sent)
+        self._failing = {m.metadata.dst_node_id: "no reply in time" for m in self._sent}
+        self._count_traffic(traffic.of_requests(self._sent))
         return self._sent
 
     def aggregate_train(
@@ -256,10 +361,12 @@ class LasgStrategy(Strategy):
             return None, None
         server, model = self._running()
         replies = list(replies)
-        server.ledger.uplink_message_bytes += records.message_bytes(replies)
+        self._count_traffic(traffic.of_replies(replies))
         contents = [c for c in map(self._receive, replies) if c is not None]
         report = server.close_round()
-        self._log_round(report)
+        self._count_failures(report.round)
+        self._reports.add(report, server.ledger, time.perf_counter() - self._opened)
+        self._save()
         metrics = MetricRecord()
         if contents:
             metrics = self.train_metrics_aggr_fn(contents, self.weighted_by_key)
@@ -310,8 +417,12 @@ class LasgStrategy(Strategy):
         """Return the nodes that a round can reach, in a repeatable order."""
         server = self.server
         available = max(self.min_available_nodes, minimum)
-        nodes = wait_for_nodes(grid.get_node_ids, available)
+        nodes = wait_for_nodes(
+            grid.get_node_ids, available, wait_seconds=self.wait_seconds
+        )
         self._note_absent(set(nodes))
+        self._patience.keep(nodes)
+        self._complaints.keep(nodes)
         nodes.sort(key=self._order)
         count = max(int(len(nodes) * fraction), minimum)
         return sample(nodes, count, server.settings.seed, server.round)
@@ -339,13 +450,7 @@ class LasgStrategy(Strategy):
         if message.has_error():
             server.refuse("failure")
             self._complain(message, message.error.reason)
-            if message.error.code == ErrorCode.MOD_FAILED_PRECONDITION:
-                raise CompositionError(
-                    f"a mod of the ClientApp refused the messages: "
-                    f"{message.error.reason} Mods that clip or mask whole models "
-                    "(differential privacy, secure aggregation) do not compose with "
-                    "lazy aggregation: remove them"
-                )
+            self._refuse_mods(message)
             return None
         try:
             reply = records.read_reply(message.content)
@@ -356,19 +461,49 @@ class LasgStrategy(Strategy):
             return None
         if reply is None:
             server.refuse("empty")
+            self._failing.pop(message.metadata.src_node_id, None)
             return None
         verdict = server.receive(message.metadata.src_node_id, reply)
         if not verdict.kept:
             self._complain(message, verdict.detail)
             return None
+        self._failing.pop(message.metadata.src_node_id, None)
+        self._patience.answered(message.metadata.src_node_id)
         return metrics
 
+    def _count_traffic(self, moved: traffic.Traffic) -> None:
+        ledger = self.server.ledger
+        ledger.uplink_message_bytes += moved.uplink_bytes
+        ledger.downlink_message_bytes += moved.downlink_bytes
+
+    def _refuse_mods(self, message: Message) -> None:
+        """Stop a run whose mods do not compose; once it runs, one node cannot."""
+        code = message.error.code
+        if code != ErrorCode.MOD_FAILED_PRECONDITION or self.server.ledger.uploads:
+            return
+        raise CompositionError(
+            f"a mod of the ClientApp refused the messages: {message.error.reason} Mods "
+            "that clip or mask whole models (differential privacy, secure aggregation) "
+            "do not compose with lazy aggregation: remove them"
+        )
+
     def _complain(self, message: Message, reason: str | None) -> None:
-        """Log a failure once for each node and reason."""
-        node, reason = self._node_of(message), reason or "no reason given"
-        seen = (node, reason) in self._complaints
-        self._complaints.add((node, reason))
-        log(DEBUG if seen else WARNING, "lasg: reply of node %d: %s", node, reason)
+        """Log a failure once for each node and reason, and count it."""
+        node = self._node_of(message)
+        self._complaints.about(node, reason)
+        if node in self._failing:
+            self._failing[node] = reason or "no reason given"
+
+    def _count_failures(self, round_: int) -> None:
+        """Leave nodes alone that failed too often."""
+        for node, reason in self._failing.items():
+            if self._patience.failed(node, round_) == 1:
+                self._complaints.about(
+                    node,
+                    f"failed {self._patience.limit} times in a row: it is contacted "
+                    f"less and less until it answers; the last reason: {reason}",
+                )
+        self._failing = {}
 
     def _node_of(self, reply: Message) -> int:
         """Return the node a reply is about; the SuperLink's own errors name another."""
@@ -376,18 +511,3 @@ class LasgStrategy(Strategy):
             if sent.metadata.message_id == reply.metadata.reply_to_message_id:
                 return sent.metadata.dst_node_id
         return reply.metadata.src_node_id
-
-    def _log_round(self, report: RoundReport) -> None:
-        ledger = self.server.ledger
-        log(
-            INFO,
-            "lasg: round %d: contacted %d, uploaded %d, skipped %d, refused or failed "
-            "%d; %d of %d payload bytes up so far",
-            report.round,
-            report.contacted,
-            report.uploaded,
-            report.skipped,
-            report.refused,
-            ledger.uplink_bytes,
-            ledger.sgd_uplink_bytes,
-        )

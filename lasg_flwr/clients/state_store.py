@@ -1,0 +1,249 @@
+"""Where a Flower client keeps its worker's state: in its Context, or in a file.
+
+Flower keeps `Context.state` in memory, pushes it after the reply, and drops a push that
+takes more than five seconds without a word. Large state therefore goes into a file of
+the node, and the Context only says where. The node's configuration decides:
+
+| key | value |
+|---|---|
+| ``lasg-state`` | ``"auto"`` (a file above the threshold), ``"file"``, ``"memory"`` |
+| ``lasg-state-dir`` | folder; default ``$XDG_STATE_HOME/lasg-flwr`` |
+| ``lasg-state-threshold-mib`` | threshold in MiB, default 32 |
+
+Below the folder each run has a folder of its own, and in it each worker has one file.
+A state of the wrong run or of an earlier time does no harm: uploads are known by ids,
+and a worker without the upload that the server means is refreshed.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from logging import WARNING
+from pathlib import Path
+from typing import Protocol
+
+from flwr.app import Context
+from flwr.common import log
+
+from .. import checkpoint, records, worker_state
+from ..errors import CheckpointError, StateInUseError
+from ..worker import WorkerState
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no flock
+    fcntl = None  # type: ignore[assignment]
+
+THRESHOLD_MIB = 32
+LOCK_SECONDS = 1.0
+"""How long a client waits for another that is about to end."""
+
+
+class StateStore(Protocol):
+    """Loads a worker's state before a fit and saves it after; see `store_for`."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes out for the time of a fit."""
+
+    def load(self, have: bytes | None) -> WorkerState | None:
+        """Return the state, if there is one that can be read."""
+
+    def save(self, state: WorkerState) -> None:
+        """Keep `state`."""
+
+
+def default_folder() -> Path:
+    """Return ``$XDG_STATE_HOME/lasg-flwr``, by default below ``~/.local/state``."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "lasg-flwr"
+
+
+class StateFile:
+    """One worker's state in one file: atomic replace, version and checksum inside.
+
+    Parameters
+    ----------
+    folder : Path
+        The node's folder.
+    run_id : int
+        Flower's id of the run.
+    key : int
+        The worker's key.
+    """
+
+    def __init__(self, folder: Path, run_id: int, key: int) -> None:
+        self.folder = folder
+        self.path = folder / f"run-{run_id}" / f"worker-{key}.safetensors"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes off this file; the system frees a dead one's lock.
+
+        Raises
+        ------
+        StateInUseError
+            If another process has it for longer than `LOCK_SECONDS`.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("ab") as file:
+            end = time.monotonic() + LOCK_SECONDS
+            while not _try_lock(file.fileno()):
+                if time.monotonic() > end:
+                    raise StateInUseError(
+                        f"another process is using the worker state {self.path}: give "
+                        "each SuperNode a partition-id, or a lasg-state-dir, of its own"
+                    )
+                time.sleep(0.02)
+            yield
+
+    def load(self, have: bytes | None = None) -> WorkerState | None:
+        """Return the state in the file.
+
+        A run that is resumed has a new run id: if this run has no file yet but the
+        server knows an upload, the file of an earlier run is looked into.
+
+        Parameters
+        ----------
+        have : bytes, optional
+            Id of the upload that the server builds on.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged or of another version.
+        """
+        if self.path.exists():
+            return _read(self.path)
+        return None if have is None else self._of_earlier_run(have)
+
+    def _of_earlier_run(self, have: bytes) -> WorkerState | None:
+        found = self.folder.glob(f"run-*/{self.path.name}")
+        for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)[:3]:
+            try:
+                state = _read(path)
+            except CheckpointError:
+                continue
+            slots = (state.committed, state.pending)
+            if any(slot is not None and slot.id == have for slot in slots):
+                return state
+        return None
+
+    def write(self, data: bytes) -> None:
+        """Replace the file."""
+        checkpoint.write(self.path, data)
+
+
+def _try_lock(descriptor: int) -> bool:
+    if fcntl is None:  # pragma: no cover
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(path: Path) -> WorkerState:
+    try:
+        return worker_state.load(path.read_bytes())
+    except (OSError, CheckpointError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+class ContextStore:
+    """A worker's state in `Context.state`, or behind it in a file.
+
+    Parameters
+    ----------
+    context : Context
+        What Flower hands to ``client_fn``.
+    key : int
+        The worker's key.
+
+    Raises
+    ------
+    ValueError
+        If the node's configuration is not as described in this module.
+    """
+
+    def __init__(self, context: Context, key: int) -> None:
+        config = context.node_config
+        self._state = context.state
+        self.mode = config.get("lasg-state", "auto")
+        if self.mode not in ("auto", "file", "memory"):
+            raise ValueError(
+                f"lasg-state must be 'auto', 'file' or 'memory', got {self.mode!r}"
+            )
+        mib = config.get("lasg-state-threshold-mib", THRESHOLD_MIB)
+        if isinstance(mib, bool | str) or not mib >= 0:
+            raise ValueError(f"lasg-state-threshold-mib must be >= 0, got {mib!r}")
+        self.threshold_bytes = mib * 2**20
+        folder = str(config.get("lasg-state-dir", "")) or default_folder()
+        self.file = StateFile(Path(folder).expanduser(), context.run_id, key)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the file, where there is one or must be one."""
+        if self.mode == "memory" or not (self.mode == "file" or self._has_file()):
+            yield
+            return
+        with self.file.locked():
+            yield
+
+    def load(self, have: bytes | None) -> WorkerState | None:
+        """Return the state: the file's if there is one, else the Context's.
+
+        A state that cannot be read is none: the server refreshes the worker.
+        """
+        try:
+            data = records.load_state(self._state)
+            if self.mode != "memory" and (data is None or self._has_file()):
+                return self.file.load(have)
+            return None if data is None else worker_state.load(data)
+        except CheckpointError as error:
+            log(WARNING, "lasg: %s; starting anew, the server will refresh it", error)
+            return None
+
+    def save(self, state: WorkerState) -> None:
+        """Keep `state`; once it is in a file it stays there."""
+        data = worker_state.dump(state)
+        if not self._goes_to_file(len(data)):
+            records.save_state(self._state, data)
+            return
+        self.file.write(data)
+        session, round_ = state.answered or (b"", 0)
+        records.save_state_place(self._state, str(self.file.path), session, round_)
+
+    def _goes_to_file(self, size: int) -> bool:
+        if self.mode != "auto":
+            return self.mode == "file"
+        return size > self.threshold_bytes or self._has_file()
+
+    def _has_file(self) -> bool:
+        return self.file.path.exists()
+
+
+class ObjectStore:
+    """Keeps the state in this object: for clients without a Context."""
+
+    def __init__(self) -> None:
+        self._kept: WorkerState | None = None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nothing to keep out."""
+        yield
+
+    def load(self, have: bytes | None) -> WorkerState | None:
+        """Return the state."""
+        return self._kept
+
+    def save(self, state: WorkerState) -> None:
+        """Keep the state."""
+        self._kept = state
+
+
+def store_for(context: Context | None, key: int) -> StateStore:
+    """Return the store of a client."""
+    return ObjectStore() if context is None else ContextStore(context, key)

@@ -1,0 +1,86 @@
+"""Failing nodes: left alone for a growing time, and complained about once."""
+
+from collections.abc import Iterable
+from logging import DEBUG, WARNING
+
+from flwr.common import log
+
+LONGEST_PAUSE = 64
+"""Rounds that a failing node is left alone for at most."""
+
+_REASON_CHARACTERS = 300
+_REASONS_PER_NODE = 16
+
+
+class Patience:
+    """Leaves a node alone that failed `limit` times in a row: 1, 2, 4, ... rounds.
+
+    Parameters
+    ----------
+    limit : int or None
+        Failures in a row that are put up with; None never leaves a node alone.
+
+    Examples
+    --------
+    >>> patience = Patience(limit=2)
+    >>> [patience.failed(7, round_) for round_ in (0, 1)]
+    [0, 1]
+    >>> patience.reachable([7, 8], 2), patience.reachable([7, 8], 3)
+    ([8], [7, 8])
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        if limit is not None and limit < 1:
+            raise ValueError(
+                f"fail_limit must be >= 1, got {limit!r}; None contacts failing nodes "
+                "in every round"
+            )
+        self.limit = limit
+        self._failures: dict[int, int] = {}
+        self._resume: dict[int, int] = {}
+
+    def failed(self, node: int, round_: int) -> int:
+        """Count a failure; return for how many rounds the node is left alone now."""
+        count = self._failures[node] = self._failures.get(node, 0) + 1
+        if self.limit is None or count < self.limit:
+            return 0
+        pause = int(min(2 ** min(count - self.limit, 30), LONGEST_PAUSE))
+        self._resume[node] = round_ + 1 + pause
+        return pause
+
+    def answered(self, node: int) -> None:
+        """Forget a node's failures."""
+        self._failures.pop(node, None)
+        self._resume.pop(node, None)
+
+    def reachable(self, nodes: list[int], round_: int) -> list[int]:
+        """Return the nodes that are not left alone; all, if there are no others."""
+        chosen = [node for node in nodes if self._resume.get(node, 0) <= round_]
+        return chosen or list(nodes)
+
+    def keep(self, connected: Iterable[int]) -> None:
+        """Forget all nodes that are not connected any more."""
+        known = set(connected)
+        for node in self._failures.keys() - known:
+            self.answered(node)
+
+
+class Complaints:
+    """Logs a node's failure once for each reason; peers choose what they say."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, set[str]] = {}
+
+    def about(self, node: int, reason: str | None) -> None:
+        """Log a reason as a warning the first time, at DEBUG from then on."""
+        reason = (reason or "no reason given")[:_REASON_CHARACTERS]
+        seen = self._seen.setdefault(node, set())
+        new = reason not in seen and len(seen) < _REASONS_PER_NODE
+        if new:
+            seen.add(reason)
+        log(WARNING if new else DEBUG, "lasg: node %d: %s", node, reason)
+
+    def keep(self, connected: Iterable[int]) -> None:
+        """Forget all nodes that are not connected any more."""
+        known = set(connected)
+        self._seen = {node: s for node, s in self._seen.items() if node in known}

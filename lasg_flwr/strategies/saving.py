@@ -1,0 +1,89 @@
+"""The checkpoint of a run: server and model in one file, replaced atomically."""
+
+import json
+from logging import INFO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.common import log
+
+from .. import checkpoint, snapshot
+from ..errors import CheckpointError
+from ..server import LasgServer
+from ..vectors import frozen
+from .model import Model
+
+FILE = "server.safetensors"
+
+
+class Checkpoints:
+    """Writes and reads the checkpoint of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds one file, which is always whole: the new one replaces the old.
+    every : int
+        Rounds between two checkpoints; the last round is always saved.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        if every < 1:
+            raise ValueError(f"checkpoint_every must be >= 1, got {every!r}")
+        self.path = folder / FILE
+        self.every = every
+
+    def save(self, server: LasgServer, model: Model, last_seen: dict[int, int]) -> None:
+        """Replace the checkpoint, between two rounds."""
+        arrays, meta = snapshot.capture(server)
+        arrays["model/buffers"] = model.buffers
+        arrays["model/integers"] = np.frombuffer(model.integers, np.uint8)
+        meta["layout"] = model.layout_json
+        meta["last_seen"] = sorted(last_seen.items())
+        checkpoint.write(self.path, checkpoint.to_bytes(arrays, meta))
+
+    def load(self, server: LasgServer, model: Model) -> dict[int, int] | None:
+        """Restore a new server and its model; None where there is no checkpoint.
+
+        Returns
+        -------
+        dict of int to int or None
+            The round in which each worker was last connected.
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint is damaged, or of another model, rule or version.
+        """
+        if not self.path.exists():
+            return None
+        arrays, meta = checkpoint.read(self.path)
+        try:
+            _check_layout(meta, model)
+            snapshot.restore(server, arrays, meta)
+            last_seen = {int(key): int(round_) for key, round_ in meta["last_seen"]}
+            model.buffers = frozen(np.array(arrays["model/buffers"], np.float32))
+            model.integers = arrays["model/integers"].tobytes()
+        except KeyError as missing:
+            raise CheckpointError(f"{self.path}: {missing} is missing") from None
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{self.path}: {error}; or move it away, or pass resume=False, to "
+                "start anew"
+            ) from None
+        log(INFO, "lasg: resumed from %s after round %d", self.path, server.round)
+        return last_seen
+
+
+def _check_layout(meta: dict[str, Any], model: Model) -> None:
+    if meta["layout"] == model.layout_json:
+        return
+    saved = {name: rest for name, *rest in json.loads(meta["layout"])}
+    given = {name: rest for name, *rest in json.loads(model.layout_json)}
+    names = [n for n in {**saved, **given} if saved.get(n) != given.get(n)]
+    name = names[0] if names else "the order of its arrays"
+    raise CheckpointError(
+        f"the checkpoint is of another model: {name!r} is {saved.get(name)!r} there "
+        f"and {given.get(name)!r} in this run"
+    )
