@@ -204,14 +204,18 @@ class Federation(AbstractContextManager["Federation"]):
         """
         end = time.monotonic() + seconds
         while time.monotonic() < end:
+            before = self._activations()
             self.start_node(partition)
-            try:
-                self.supernodes[partition].wait(10)
-            except subprocess.TimeoutExpired:
-                return
+            while self.supernodes[partition].poll() is None:
+                if self._activations() > before:
+                    return
+                time.sleep(0.2)
             self.kill(f"127.0.0.1:{self._node_ports[partition]}")
             time.sleep(2)
         raise RuntimeError(f"node {partition}: {self.log_of(f'supernode{partition}')}")
+
+    def _activations(self) -> int:
+        return self.log_of("superlink").count("Activated node_id")
 
     def kill(self, *words: str) -> int:
         """Kill this federation's processes with all `words` in their command line."""
