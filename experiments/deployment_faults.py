@@ -66,7 +66,7 @@ def disturb(rounds: int, keep_state: bool) -> Outcome:
         config = (
             f'method="wk2" codec="{CODEC}" num-server-rounds={rounds} '
             f"min-nodes={NODES} learning-rate={PARAMETERS.learning_rate} "
-            f"max-delay={PARAMETERS.max_delay} round-seconds=20.0 "
+            f"max-delay={PARAMETERS.max_delay} round-seconds=60.0 "
             f'result-file="{result}" checkpoint-dir="{folder}"'
         )
 
@@ -76,8 +76,8 @@ def disturb(rounds: int, keep_state: bool) -> Outcome:
         with Federation(home, NODES) as federation:
             federation.submit(APP, config)
             _until(lambda: done() >= 1, 120)
-            _until(lambda: federation.kill("flwr-clientapp"), 30)
-            _until(lambda: done() >= 2, 90)
+            _until(lambda: federation.kill("flwr-clientapp"), 60)
+            _until(lambda: done() >= 2, 180)
             time.sleep(4)  # into the next round
             federation.kill_node(1)
             if not keep_state:
@@ -86,7 +86,7 @@ def disturb(rounds: int, keep_state: bool) -> Outcome:
             killed = done()
             federation.kill("flwr-serverapp")
             federation.submit(APP, config)
-            _until(result.exists, 60 + 25 * rounds)
+            _until(result.exists, 120 + 30 * rounds)
             time.sleep(1)
         row = json.loads(result.read_text())["wk2"]
     task = build_task("digits", NODES, "iid", Batch(size=32))
