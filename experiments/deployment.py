@@ -192,10 +192,30 @@ class Federation(AbstractContextManager["Federation"]):
         self.flwr("run", app, NAME, "-c", run_config)
 
     def kill_node(self, partition: int) -> None:
-        """End a SuperNode and what it has started as a power cut would."""
+        """End a SuperNode and all that it has started, as a power cut would."""
         self.supernodes[partition].kill()
         self.supernodes[partition].wait()
-        self.kill("flwr-clientapp", f":{self._node_ports[partition]}")
+        self.kill(f"127.0.0.1:{self._node_ports[partition]}")
+
+    def revive_node(self, partition: int, seconds: float = 150) -> None:
+        """Start a killed SuperNode until it stays, as systemd would.
+
+        The SuperLink refuses it until its own heartbeats are missed: a minute.
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            before = self._activations()
+            self.start_node(partition)
+            while self.supernodes[partition].poll() is None:
+                if self._activations() > before:
+                    return
+                time.sleep(0.2)
+            self.kill(f"127.0.0.1:{self._node_ports[partition]}")
+            time.sleep(2)
+        raise RuntimeError(f"node {partition}: {self.log_of(f'supernode{partition}')}")
+
+    def _activations(self) -> int:
+        return self.log_of("superlink").count("Activated node_id")
 
     def kill(self, *words: str) -> int:
         """Kill this federation's processes with all `words` in their command line."""

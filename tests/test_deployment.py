@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+ROUNDS = 20
+
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(
@@ -12,6 +14,27 @@ pytestmark = [
     ),
     pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to clean up"),
 ]
+
+
+@pytest.mark.parametrize("keep_state", [True, False])
+def test_killed_processes_and_a_resumed_run(keep_state: bool) -> None:
+    from experiments.deployment_faults import disturb
+
+    outcome = disturb(ROUNDS, keep_state)
+    assert outcome.ledger["rounds"] == ROUNDS
+    assert 2 <= outcome.killed_in_round < ROUNDS
+    assert outcome.loss <= 1.02 * outcome.undisturbed
+
+
+def test_eleven_million_parameters_keep_their_state() -> None:
+    from experiments.deployment_large import SIZE, deploy
+
+    found = deploy()
+    assert found["ledger"]["rounds"] == 5
+    for state in found["states"]:
+        assert state["agrees"]
+        assert state["round"] == 4
+        assert state["bytes"] > 2 * 4 * SIZE
 
 
 def test_deployment_equals_the_engine_and_bytes_agree() -> None:

@@ -96,6 +96,26 @@ def test_a_resumed_run_is_the_undisturbed_run_to_the_bit(
         assert np.array_equal(result.arrays[key].numpy(), array.numpy())
 
 
+def test_a_resume_as_a_new_flower_run_costs_no_refresh(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"rule": "wk2", "codec": "topk:k=2"}
+    undisturbed = _run(_strategy(None, **options), _grid())
+    state = {"lasg-state": "file", "lasg-state-dir": str(tmp_path / "states")}
+    with pytest.raises(Stop):
+        _run(_strategy(tmp_path, **options), _grid_of(1, **state), die_after=8)
+    resumed = _run(_strategy(tmp_path, **options), _grid_of(2, **state))
+    assert resumed.ledger.uplink_bytes == undisturbed.ledger.uplink_bytes
+    for key, array in undisturbed.arrays.items():
+        assert np.array_equal(resumed.arrays[key].numpy(), array.numpy())
+
+
+def _grid_of(run_id: int, **node_config: Any) -> InProcessGrid:
+    grid = _grid()
+    for context in grid.contexts.values():
+        context.run_id = run_id
+        context.node_config.update(node_config)
+    return grid
+
+
 def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     grid = _grid()
     first = _run(_strategy(tmp_path, checkpoint_every=7), grid)

@@ -17,7 +17,6 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.common import log
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.serverapp.strategy.strategy_utils import (
@@ -34,7 +33,7 @@ from ..rules import Rule
 from ..server import LasgServer, Weighting
 from ..steps import ServerStep
 from .exchange import Closing
-from .faults import Complaints, Patience
+from .intake import Intake
 from .loop import EvaluateFn, Loop
 from .model import Model
 from .reports import Reports
@@ -125,8 +124,7 @@ class LasgStrategy(Strategy):
     Raises
     ------
     ValueError
-        If an argument is out of range or does not go together
-        with another.
+        If an argument is out of range or does not go together with another.
     ImportError
         If TensorBoard is asked for and not installed.
 
@@ -216,11 +214,8 @@ class LasgStrategy(Strategy):
             None if log_file is None else Path(log_file),
             None if tensorboard_dir is None else Path(tensorboard_dir),
         )
-        self._patience = Patience(fail_limit)
-        self._complaints = Complaints()
+        self._intake = Intake(fail_limit)
         self._started: tuple[LasgServer, Model] | None = None
-        self._sent: list[Message] = []
-        self._failing: dict[int, str] = {}
         self._opened = 0.0
         self._last_seen: dict[int, int] = {}
 
@@ -245,7 +240,7 @@ class LasgStrategy(Strategy):
         named = {name: array.numpy() for name, array in initial_arrays.items()}
         model = Model(named, self.buffers)
         server = LasgServer(model.theta, **self._server_options)
-        self._sent, self._last_seen = [], {}
+        self._last_seen = {}
         if self._checkpoints is not None and self.resume:
             self._last_seen = self._checkpoints.load(server, model) or {}
         self._started = (server, model)
@@ -335,11 +330,11 @@ class LasgStrategy(Strategy):
         if self.fraction_train == 0.0:
             return []
         nodes = self._sample(grid, self.fraction_train, self.min_train_nodes)
-        nodes = self._patience.reachable(nodes, server.round)
+        nodes = self._intake.reachable(nodes, server.round)
         config["server-round"] = server_round
         packed = records.model_record(model.packed(server.theta))
         self._opened = time.perf_counter()
-        self._sent = [
+        sent = [
             Message(
                 content=records.train_content(
                     request, packed, model.layout_json, config
@@ -349,9 +344,9 @@ class LasgStrategy(Strategy):
             )
             for node, request in server.open_round(nodes)
         ]
-        self._failing = {m.metadata.dst_node_id: "no reply in time" for m in self._sent}
-        self._count_traffic(traffic.of_requests(self._sent))
-        return self._sent
+        self._intake.open(sent)
+        self._count_traffic(traffic.of_requests(sent))
+        return sent
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -362,9 +357,10 @@ class LasgStrategy(Strategy):
         server, model = self._running()
         replies = list(replies)
         self._count_traffic(traffic.of_replies(replies))
-        contents = [c for c in map(self._receive, replies) if c is not None]
+        taken = [self._intake.take(server, reply) for reply in replies]
+        contents = [content for content in taken if content is not None]
         report = server.close_round()
-        self._count_failures(report.round)
+        self._intake.close(report.round)
         self._reports.add(report, server.ledger, time.perf_counter() - self._opened)
         self._save()
         metrics = MetricRecord()
@@ -393,12 +389,12 @@ class LasgStrategy(Strategy):
         contents = []
         for message in replies:
             if message.has_error():
-                self._complain(message, message.error.reason)
+                self._intake.complain(message, message.error.reason)
                 continue
             try:
                 contents.append(records.evaluate_metrics(message.content))
             except WireError as error:
-                self._complain(message, str(error))
+                self._intake.complain(message, str(error))
         if not contents:
             return None
         return self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key)
@@ -421,8 +417,7 @@ class LasgStrategy(Strategy):
             grid.get_node_ids, available, wait_seconds=self.wait_seconds
         )
         self._note_absent(set(nodes))
-        self._patience.keep(nodes)
-        self._complaints.keep(nodes)
+        self._intake.keep(nodes)
         nodes.sort(key=self._order)
         count = max(int(len(nodes) * fraction), minimum)
         return sample(nodes, count, server.settings.seed, server.round)
@@ -444,70 +439,7 @@ class LasgStrategy(Strategy):
                     log(INFO, "lasg: worker %d has left", record.key)
                     server.leave(record.key)
 
-    def _receive(self, message: Message) -> RecordDict | None:
-        """Hand one reply to the server; return its metrics if it was kept."""
-        server = self.server
-        if message.has_error():
-            server.refuse("failure")
-            self._complain(message, message.error.reason)
-            self._refuse_mods(message)
-            return None
-        try:
-            reply = records.read_reply(message.content)
-            metrics = records.train_metrics(message.content)
-        except WireError as error:
-            server.refuse("malformed")
-            self._complain(message, str(error))
-            return None
-        if reply is None:
-            server.refuse("empty")
-            self._failing.pop(message.metadata.src_node_id, None)
-            return None
-        verdict = server.receive(message.metadata.src_node_id, reply)
-        if not verdict.kept:
-            self._complain(message, verdict.detail)
-            return None
-        self._failing.pop(message.metadata.src_node_id, None)
-        self._patience.answered(message.metadata.src_node_id)
-        return metrics
-
     def _count_traffic(self, moved: traffic.Traffic) -> None:
         ledger = self.server.ledger
         ledger.uplink_message_bytes += moved.uplink_bytes
         ledger.downlink_message_bytes += moved.downlink_bytes
-
-    def _refuse_mods(self, message: Message) -> None:
-        """Stop a run whose mods do not compose; once it runs, one node cannot."""
-        code = message.error.code
-        if code != ErrorCode.MOD_FAILED_PRECONDITION or self.server.ledger.uploads:
-            return
-        raise CompositionError(
-            f"a mod of the ClientApp refused the messages: {message.error.reason} Mods "
-            "that clip or mask whole models (differential privacy, secure aggregation) "
-            "do not compose with lazy aggregation: remove them"
-        )
-
-    def _complain(self, message: Message, reason: str | None) -> None:
-        """Log a failure once for each node and reason, and count it."""
-        node = self._node_of(message)
-        self._complaints.about(node, reason)
-        if node in self._failing:
-            self._failing[node] = reason or "no reason given"
-
-    def _count_failures(self, round_: int) -> None:
-        """Leave nodes alone that failed too often."""
-        for node, reason in self._failing.items():
-            if self._patience.failed(node, round_) == 1:
-                self._complaints.about(
-                    node,
-                    f"failed {self._patience.limit} times in a row: it is contacted "
-                    f"less and less until it answers; the last reason: {reason}",
-                )
-        self._failing = {}
-
-    def _node_of(self, reply: Message) -> int:
-        """Return the node a reply is about; the SuperLink's own errors name another."""
-        for sent in self._sent:
-            if sent.metadata.message_id == reply.metadata.reply_to_message_id:
-                return sent.metadata.dst_node_id
-        return reply.metadata.src_node_id
