@@ -30,8 +30,8 @@ Of qsgd, b is the bits a code, n the norm (0 max, 1 ℓ2), B the bucket (0: B = 
 more than p are kept. *Levels*(p, b) are one byte 0 (raw), 1 (zstd) or 2 (range), then
 the p codes of b bits, packed least significant bit first, in that coding: see
 `lasg_flwr.coding.entropy` and, for 2, `lasg_flwr.coding.range_coder`. *Indices*(k) are
-one byte r, uint32 n, ⌈kr/8⌉ bytes of remainders, n bytes of quotients: see
-`lasg_flwr.coding.indices`. What a code means, each codec's docstring says.
+one byte b, ⌈⌈k/32⌉/2⌉ bytes of Rice parameters, then remainders and quotients of the
+gaps: see `lasg_flwr.coding.indices`. What a code means, each codec's docstring says.
 
 A receiver knows which codec and which length it asked for; a payload of any other is
 refused before anything is allocated for it.

@@ -1,55 +1,44 @@
-"""Sets of indices as Golomb-Rice gaps.
+"""Sets of indices as Golomb-Rice gaps, with a parameter for every 32 of them.
 
-With gaps g_j = i_j − i_{j−1} − 1 (i_{−1} = −1) of k increasing indices below p:
+With gaps g_j = i_j − i_{j−1} − 1 (i_{−1} = −1) of k increasing indices below p, gap j
+in block ⌊j/32⌋ with parameter r = b + r_block:
 
 | offset | bytes | content |
 |---|---|---|
-| 0 | 1 | r, the Rice parameter |
-| 1 | 4 | n, little-endian |
-| 5 | ⌈kr/8⌉ | g_j mod 2^r, r bits each |
-| … | n | ⌊g_j / 2^r⌋ in unary, as so many 0 bits and a 1 |
+| 0 | 1 | b, the smallest parameter |
+| 1 | ⌈⌈k/32⌉/2⌉ | r_block, 4 bits each |
+| … | ⌈Σ r/8⌉ | g_j mod 2^r, r bits each |
+| … | to the k-th 1 | ⌊g_j / 2^r⌋ in unary, as so many 0 bits and a 1 |
 
-Golomb (1966), Rice (1979); r is chosen for the shortest result.
+Golomb (1966), Rice (1979). Large coordinates of gradients come in clusters: with a
+parameter for each block a set takes less than log2 C(p, k), with one for all more.
 """
-
-import struct
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WireError
 from .entropy import Buffer
-from .kernels import pack_wide, unpack_wide
-from .levels import packed_bytes
+from .levels import pack_codes, packed_bytes, unpack_codes
 
-_HEAD = struct.Struct("<BI")
+BLOCK = 32
+_SPAN = 15
+I64 = NDArray[np.int64]
 
 
-def encode(indices: NDArray[np.int64], size: int) -> bytes:
+def encode(indices: I64, size: int) -> bytes:
     """Encode k >= 1 increasing indices below `size`."""
     gaps = np.diff(indices, prepend=-1) - 1
-    r = _parameter(gaps, size)
-    low = pack_wide((gaps & ((1 << r) - 1)).astype(np.uint32), r) if r else b""
+    base, steps = _parameters(gaps, size)
+    r = _spread(base, steps, gaps.size)
     ends = np.cumsum((gaps >> r) + 1)
     bits = np.zeros(int(ends[-1]), np.uint8)
     bits[ends - 1] = 1
-    unary = np.packbits(bits, bitorder="little")
-    return _HEAD.pack(r, unary.size) + bytes(low) + unary.tobytes()
+    head = bytes([base]) + pack_codes(steps, 4).tobytes()
+    return head + _pack_low(gaps, r) + np.packbits(bits, bitorder="little").tobytes()
 
 
-def _parameter(gaps: NDArray[np.int64], size: int) -> int:
-    """Return the r with the fewest bits, k(r + 1) + Σ ⌊g/2^r⌋."""
-    guess = _largest(gaps.size, size)
-    choices = range(max(0, guess - 4), guess + 1)
-    return min(choices, key=lambda r: gaps.size * r + int((gaps >> r).sum()))
-
-
-def _largest(k: int, size: int) -> int:
-    """Return the largest r that can be of use: 2^r <= 2p/k."""
-    return max(0, (2 * size // k).bit_length() - 1)
-
-
-def decode(data: Buffer, k: int, size: int) -> tuple[NDArray[np.int64], int]:
+def decode(data: Buffer, k: int, size: int) -> tuple[I64, int]:
     """Decode k >= 1 indices below `size`; return them and the bytes that they took.
 
     Raises
@@ -57,29 +46,65 @@ def decode(data: Buffer, k: int, size: int) -> tuple[NDArray[np.int64], int]:
     WireError
         If `data` does not begin with such a set.
     """
-    if len(data) < _HEAD.size:
-        raise WireError(f"an index set of {len(data)} bytes was cut short")
-    r, count = _HEAD.unpack_from(data)
-    start = _HEAD.size + packed_bytes(k, r)
-    stop = start + count
-    if (
-        r > _largest(k, size)
-        or count > packed_bytes(k + (size >> r), 1)
-        or len(data) < stop
-    ):
+    body = np.frombuffer(data, np.uint8)
+    blocks = -(-k // BLOCK)
+    first = 1 + packed_bytes(blocks, 4)
+    if body.size < first:
+        raise WireError(f"a set of {k} indices in {body.size} bytes was cut short")
+    steps = unpack_codes(body[1:first], blocks, 4)
+    r = _spread(int(body[0]), steps, k)
+    middle = first + packed_bytes(int(r.sum()), 1)
+    if int(r.max()) > size.bit_length() or body.size < middle:
         raise WireError(
-            f"an index set with Rice parameter {r} and {count} bytes of quotients does "
-            f"not hold {k} of {size} indices in {len(data)} bytes"
+            f"a set of {k} of {size} indices with Rice parameters up to {r.max()} does "
+            f"not fit {body.size} bytes"
         )
-    body = np.frombuffer(data, np.uint8, stop - _HEAD.size, _HEAD.size)
-    bits = np.unpackbits(body[start - _HEAD.size :], bitorder="little")
-    ends = np.flatnonzero(bits)
-    if ends.size != k:
-        raise WireError(f"an index set of {ends.size} indices, expected {k}")
-    gaps = (np.diff(ends, prepend=-1) - 1) << r
-    if r:
-        gaps |= unpack_wide(body[: start - _HEAD.size], r, k).astype(np.int64)
-    indices = np.cumsum(gaps + 1) - 1
+    unary = body[middle : middle + packed_bytes(size + k, 1)]
+    ends = np.flatnonzero(np.unpackbits(unary, bitorder="little"))[:k]
+    if ends.size < k:
+        raise WireError(f"a set of {ends.size} indices, expected {k}")
+    gaps = np.diff(ends, prepend=-1) - 1
+    if np.any(gaps > size >> r):
+        raise WireError(f"an index is not below the length {size}")
+    gaps = (gaps << r) | _unpack_low(body[first:middle], r)
+    indices: I64 = np.cumsum(gaps + 1) - 1
     if indices[-1] >= size:
         raise WireError(f"an index {indices[-1]} is not below the length {size}")
-    return indices, stop
+    return indices, middle + int(ends[-1]) // 8 + 1
+
+
+def _parameters(gaps: I64, size: int) -> tuple[int, NDArray[np.uint16]]:
+    """Return b and each block's r − b, for the fewest bits Σ (r + 1 + ⌊g/2^r⌋)."""
+    starts = np.arange(0, gaps.size, BLOCK)
+    best = np.zeros(starts.size, np.int64)
+    least = np.add.reduceat(gaps, starts)
+    counts = np.diff(starts, append=gaps.size)
+    for r in range(1, size.bit_length()):
+        cost = np.add.reduceat(gaps >> r, starts) + r * counts
+        best[cost < least] = r
+        least = np.minimum(cost, least)
+    base = int(best.min())
+    return base, np.minimum(best - base, _SPAN).astype(np.uint16)
+
+
+def _spread(base: int, steps: NDArray[np.uint16], k: int) -> I64:
+    """Return the parameter of each of k gaps."""
+    return np.repeat(base + steps.astype(np.int64), BLOCK)[:k]
+
+
+def _pack_low(gaps: I64, r: I64) -> bytes:
+    """Pack the lower r_j bits of each gap."""
+    which = np.repeat(np.arange(r.size), r)
+    place = np.arange(which.size) - (np.cumsum(r) - r)[which]
+    bits = (gaps[which] >> place) & 1
+    return np.packbits(bits.astype(np.uint8), bitorder="little").tobytes()
+
+
+def _unpack_low(packed: NDArray[np.uint8], r: I64) -> I64:
+    """Undo `_pack_low`: read a 64-bit window from the byte where a number begins."""
+    padded = np.zeros(packed.size + 8, np.uint8)
+    padded[: packed.size] = packed
+    windows: I64 = np.ndarray((packed.size + 1,), "<i8", padded, strides=(1,))
+    first = np.cumsum(r) - r
+    low: I64 = (windows[first >> 3] >> (first & 7)) & ((np.int64(1) << r) - 1)
+    return low

@@ -28,6 +28,7 @@ def max_norms(x: F32, bucket: int, out: F32) -> None:
     tail = x[full * bucket :]
     if tail.size:
         out[full] = max(tail.max(), -tail.min())
+    np.abs(out, out=out)  # not -0.0
 
 
 def _per_coordinate(
