@@ -37,10 +37,10 @@ def perceptron_gradients(dataset: str = "mnist35") -> dict[str, F32]:
         (rng.standard_normal((HIDDEN, CLASSES)) * 0.1).astype(np.float32),
     ]
     found: dict[str, F32] = {}
-    for step in range(301):
+    for step in range(101):
         batch = rng.choice(len(y), 32, replace=False)
         gradient = _batch_gradient(weights, x[batch], y[batch])
-        if step in (0, 30, 300):
+        if step in (0, 30, 100):
             found[f"step {step}"] = np.concatenate([g.ravel() for g in gradient])
         for w, g in zip(weights, gradient, strict=True):
             w -= np.float32(0.1) * g

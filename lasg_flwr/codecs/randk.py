@@ -64,11 +64,10 @@ class RandK(Share, Codec):
             raise WireError(
                 f"a rand-k body of {len(body)} bytes does not hold {k} coordinates"
             )
-        values = np.frombuffer(body, "<f4", k, _KEY_BYTES).astype(np.float64)
-        if not np.all(np.isfinite(values)):
+        sent = np.frombuffer(body, "<f4", k, _KEY_BYTES)
+        if not np.all(np.isfinite(sent)):
             raise WireError("a value of a rand-k body is not finite")
-        if k:
-            values *= size / k
+        values = sent.astype(np.float64) * (size / max(1, k))
         limit = levels.MAX_FLOAT
         x = np.zeros(size, np.float32)
         key = int.from_bytes(body[:_KEY_BYTES], "little")

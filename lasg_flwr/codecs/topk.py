@@ -55,7 +55,7 @@ class TopK(Share, Codec):
         if not x.size:
             return b""
         chosen, values = largest(x, self.kept(x.size))
-        coded = index_set.encode(chosen, x.size)
+        coded = index_set.encode(chosen)
         return coded + values.astype("<f4", copy=False).tobytes()
 
     def decode(self, body: Buffer, size: int) -> F32:

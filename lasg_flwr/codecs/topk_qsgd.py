@@ -78,7 +78,7 @@ class TopKQSGD(Share, Codec):
         if not x.size:
             return b""
         chosen, values = largest(x, self.kept(x.size))
-        return index_set.encode(chosen, x.size) + self.quantizer.encode(values, rng)
+        return index_set.encode(chosen) + self.quantizer.encode(values, rng)
 
     def decode(self, body: Buffer, size: int) -> F32:
         """Return the vector with the kept coordinates, zero elsewhere."""

@@ -26,10 +26,10 @@ _SPAN = 15
 I64 = NDArray[np.int64]
 
 
-def encode(indices: I64, size: int) -> bytes:
-    """Encode k >= 1 increasing indices below `size`."""
+def encode(indices: I64) -> bytes:
+    """Encode k >= 1 increasing indices."""
     gaps = np.diff(indices, prepend=-1) - 1
-    base, steps = _parameters(gaps, size)
+    base, steps = _parameters(gaps)
     r = _spread(base, steps, gaps.size)
     ends = np.cumsum((gaps >> r) + 1)
     bits = np.zeros(int(ends[-1]), np.uint8)
@@ -73,13 +73,13 @@ def decode(data: Buffer, k: int, size: int) -> tuple[I64, int]:
     return indices, middle + int(ends[-1]) // 8 + 1
 
 
-def _parameters(gaps: I64, size: int) -> tuple[int, NDArray[np.uint16]]:
+def _parameters(gaps: I64) -> tuple[int, NDArray[np.uint16]]:
     """Return b and each block's r − b, for the fewest bits Σ (r + 1 + ⌊g/2^r⌋)."""
     starts = np.arange(0, gaps.size, BLOCK)
     best = np.zeros(starts.size, np.int64)
     least = np.add.reduceat(gaps, starts)
     counts = np.diff(starts, append=gaps.size)
-    for r in range(1, size.bit_length()):
+    for r in range(1, int(gaps.max()).bit_length()):
         cost = np.add.reduceat(gaps >> r, starts) + r * counts
         best[cost < least] = r
         least = np.minimum(cost, least)

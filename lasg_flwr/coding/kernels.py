@@ -80,13 +80,14 @@ def dequantize(
 ) -> bool:
     """Write norm·l/s of coordinates `start` to `stop` − 1; False if a code is bad."""
     count = stop - start
+    if codes[:count].max(initial=0) > 2 * levels:
+        return False
     level = codes[:count].astype(np.float64)
     level -= levels
-    good = bool(level.max(initial=0.0) <= levels)
     level *= _per_coordinate(norms.astype(np.float64), start, count, bucket)
     level /= levels
     out[start:stop] = level
-    return good
+    return True
 
 
 def pack(codes: U16, width: int, out: U8) -> None:
