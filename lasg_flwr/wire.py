@@ -109,8 +109,9 @@ def encode(codec: Codec, x: F32, rng: np.random.Generator | None = None) -> byte
     x = as_vector(x)
     parameters = codec.parameters
     head = _HEADER.pack(MAGIC, VERSION, codec.tag, len(parameters), x.size)
-    tail = parameters + codec.encode(x, rng)
-    return head + _CRC.pack(zlib.crc32(tail, zlib.crc32(head))) + tail
+    body = codec.encode(x, rng)
+    crc = zlib.crc32(body, zlib.crc32(parameters, zlib.crc32(head)))
+    return b"".join((head, _CRC.pack(crc), parameters, body))
 
 
 def decode(payload: bytes, codec: Codec, size: int, gain: float = 1.0) -> F32:

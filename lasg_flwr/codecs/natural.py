@@ -64,6 +64,7 @@ class Natural(Codec):
         x = as_vector(x)
         key, word = draw_key(rng), x.view(np.uint32)
         exponents = np.empty(x.size, np.uint8)
+        signs = np.empty(levels.packed_bytes(x.size, 1), np.uint8)
 
         def block(start: int, stop: int) -> None:
             bits = word[start:stop] & np.uint32(MAGNITUDE)
@@ -71,11 +72,13 @@ class Natural(Codec):
                 levels.check_finite(x[start:stop])
             noise = hashes(key, start, stop - start) >> np.uint64(64 - _FRACTION)
             bits += noise.astype(np.uint32)
-            exponents[start:stop] = bits >> np.uint32(_FRACTION)
+            bits >>= np.uint32(_FRACTION)
+            exponents[start:stop] = bits
+            negative = np.packbits((x[start:stop] < 0) & (bits > 0), bitorder="little")
+            signs[start // 8 : start // 8 + negative.size] = negative
 
         threads.over_blocks(block, x.size)
         coded = stream.write(exponents, x.size, 8, self.entropy)
-        signs = np.packbits((x < 0) & (exponents > 0), bitorder="little")
         length = len(coded).to_bytes(4, "little")
         return length + coded + stream.write(signs, x.size, 1, "zstd")
 
@@ -86,7 +89,15 @@ class Natural(Codec):
             raise WireError(f"a natural body of {len(body)} bytes was cut short")
         view = memoryview(body)
         exponents = stream.read(view[4:stop], size, 8)
-        packed = stream.read(view[stop:], size, 1)
-        x: F32 = _VALUES[exponents]
-        negative = np.unpackbits(packed, count=size, bitorder="little").view(np.bool_)
-        return np.negative(x, out=x, where=negative)
+        signs = stream.read(view[stop:], size, 1)
+        x = np.empty(size, np.float32)
+        word = x.view(np.uint32)
+
+        def block(start: int, stop: int) -> None:
+            _VALUES.take(exponents[start:stop], out=x[start:stop], mode="clip")
+            some = signs[start // 8 : (stop + 7) // 8]
+            bits = np.unpackbits(some, count=stop - start, bitorder="little")
+            word[start:stop] |= bits.astype(np.uint32) << np.uint32(31)
+
+        threads.over_blocks(block, size)
+        return x

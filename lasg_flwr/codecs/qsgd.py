@@ -104,7 +104,7 @@ class QSGD(Codec):
         key = draw_key(rng)
         packed = levels.quantize(x, norms, bucket, self.levels, self.bits, key)
         coded = stream.write(packed, x.size, self.bits, self.entropy)
-        return norms.astype("<f4", copy=False).tobytes() + coded
+        return b"".join((norms.astype("<f4", copy=False).tobytes(), coded))
 
     def decode(self, body: Buffer, size: int) -> F32:
         """Return norms times levels."""

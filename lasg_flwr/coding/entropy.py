@@ -50,7 +50,7 @@ def write(packed: U8, size: int, width: int, entropy: str) -> bytes:
         data = range_coder.encode(unpack_codes(packed, size, width))
         if len(data) < len(best[1]):
             best = (RANGE, data)
-    return bytes([best[0]]) + bytes(best[1])
+    return b"".join((bytes([best[0]]), best[1]))
 
 
 def read(stream: Buffer, size: int, width: int) -> U8:

@@ -22,7 +22,6 @@ F = TypeVar("F", bound=Callable[..., object])
 _HALF = np.uint64(HALF)
 _GOLDEN, _MIX_1, _MIX_2 = np.uint64(GOLDEN), np.uint64(MIX_1), np.uint64(MIX_2)
 _S27, _S30, _S31, _S32 = (np.uint64(n) for n in (27, 30, 31, 32))
-_ONE = np.uint64(1)
 _MAGNITUDE = np.uint32(MAGNITUDE)
 _BINS, _BIN_SHIFT = 1 << 15, np.uint32(16)
 
@@ -61,14 +60,16 @@ def _quantize(
         end = min((i // bucket + 1) * bucket, stop)
         norm = np.float64(norms[i // bucket])
         scale = np.float64(levels) / norm * TWO_32 if norm > 0.0 else 0.0
-        for j in range(i, end):
-            y = np.int64(np.float64(abs(x[j])) * scale)
-            z = (np.uint64(j) + _ONE) * _GOLDEN + key
+        part, out = x[i:end], codes[i - start : end - start]
+        base = np.uint64(i + 1) * _GOLDEN + key
+        for j in range(part.size):  # from 0, so that the loop is vectorised
+            y = np.int64(np.float64(abs(part[j])) * scale)
+            z = np.uint64(j) * _GOLDEN + base
             z = (z ^ (z >> _S30)) * _MIX_1
             z = (z ^ (z >> _S27)) * _MIX_2
             z = (z ^ (z >> _S31)) >> _S32
             level = (y + np.int64(z if noisy else _HALF)) >> 32
-            codes[j - start] = np.uint16(levels - level if x[j] < 0 else levels + level)
+            out[j] = np.uint16(levels - level if part[j] < 0 else levels + level)
         i = end
 
 
@@ -81,10 +82,11 @@ def _dequantize(
     while i < stop:
         end = min((i // bucket + 1) * bucket, stop)
         norm = np.float64(norms[i // bucket])
-        for j in range(i, end):
-            code = np.int32(codes[j - start])
+        part, values = codes[i - start : end - start], out[i:end]
+        for j in range(part.size):
+            code = np.int32(part[j])
             top = max(top, code)
-            out[j] = np.float32(np.float64(code - levels) * norm / levels)
+            values[j] = np.float32(np.float64(code - levels) * norm / levels)
         i = end
     good: bool = top <= 2 * levels
     return good

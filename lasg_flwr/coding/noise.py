@@ -5,10 +5,15 @@ of (key, i). It does not depend on how a vector is cut into blocks, on threads, 
 whether NumPy or compiled code computes it.
 """
 
+from math import sqrt
+
 import numpy as np
 from numpy.typing import NDArray
 
+from .threads import over_blocks
+
 U64 = NDArray[np.uint64]
+_NONE = np.zeros(0, np.int64)
 
 GOLDEN = 0x9E3779B97F4A7C15
 MIX_1 = 0xBF58476D1CE4E5B9
@@ -65,10 +70,36 @@ def pick(key: int, size: int, count: int) -> NDArray[np.int64]:
     >>> pick(1, 10, 3).tolist() == pick(1, 10, 3).tolist()
     True
     """
+    if count == 0:
+        return _NONE
     if count >= size:
         return np.arange(size, dtype=np.int64)
-    values = hashes(key, 0, size)
+    expected = (count + 8 * sqrt(count) + 32) / size
+    if expected < 1:
+        found = _below(key, size, np.uint64(int(expected * 2**64)))
+        if found[0].size >= count:
+            return _smallest(*found, count)
+    return _smallest(np.arange(size), hashes(key, 0, size), count)
+
+
+def _below(key: int, size: int, limit: np.uint64) -> tuple[NDArray[np.int64], U64]:
+    """Return the indices, increasing, whose hashes are below `limit`, and these."""
+    found: dict[int, tuple[NDArray[np.int64], U64]] = {}
+
+    def collect(start: int, stop: int) -> None:
+        values = hashes(key, start, stop - start)
+        near = np.flatnonzero(values < limit)
+        found[start] = near + start, values[near]
+
+    over_blocks(collect, size)
+    indices, values = zip(*(found[i] for i in sorted(found)), strict=True)
+    return np.concatenate(indices), np.concatenate(values)
+
+
+def _smallest(indices: NDArray[np.int64], values: U64, count: int) -> NDArray[np.int64]:
     limit = np.partition(values, count - 1)[count - 1]
-    below = np.flatnonzero(values < limit)
-    equal = np.flatnonzero(values == limit)[: count - below.size]
-    return np.sort(np.concatenate([below, equal]))
+    chosen = values < limit
+    ties = np.flatnonzero(values == limit)
+    chosen[ties[: count - np.count_nonzero(chosen)]] = True
+    picked: NDArray[np.int64] = indices[chosen]
+    return picked
