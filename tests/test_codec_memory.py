@@ -5,6 +5,7 @@ import pytest
 
 from lasg_flwr import wire
 from lasg_flwr.codecs import Codec, codec_from
+from lasg_flwr.coding import range_coder
 from lasg_flwr.errors import LasgError
 from lasg_flwr.messages import Memory, ServerMemory
 from lasg_flwr.server import LasgServer
@@ -13,6 +14,7 @@ from lasg_flwr.vectors import F32
 from lasg_flwr.worker import LasgWorker
 
 from .codec_cases import cases
+from .protocol_model import MEMORIES, RULES, play
 
 ROUNDS, SIZE, WORKERS = 2_000, 21, 2
 SPECS = (
@@ -150,6 +152,19 @@ def test_gradient_memory_stays_equal(
         assert held.tobytes() == h.tobytes()
     total = np.sum([h.astype(np.float64) for h in accepted.values()], axis=0)
     np.testing.assert_allclose(server.aggregate.total, total, atol=1e-9)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_random_faults_keep_the_protocol_with_every_codec(
+    rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The histories of `test_protocol_stateful`, with these codecs."""
+    for memory in MEMORIES:
+        specs = UNBIASED if memory[0] == "gradient" else SPECS
+        usable = [s for s in specs if range_coder.available or "range" not in s]
+        monkeypatch.setitem(MEMORIES, memory, tuple(usable))
+        for seed in range(1_000, 1_012):
+            play(seed, rules=[rule], memories=[memory])
 
 
 def _distance(codec: str, rounds: int = 300) -> float:

@@ -24,7 +24,7 @@ SIZES = (0, 1, 5, 33, 130)
 
 
 def allocation_bound(size: int, payload: bytes) -> int:
-    """Return bytes that decoding may allocate at most: see `wire.decode`."""
+    """Return bytes that decoding may allocate at most: see `Codec.decode`."""
     return 64 * size + 16 * len(payload) + 32_768
 
 

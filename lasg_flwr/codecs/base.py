@@ -70,8 +70,8 @@ class Codec(ABC):
         Raises
         ------
         WireError
-            If the body is not one of this codec for this size. Nothing beyond the
-            vector and the body is allocated before the lengths are checked.
+            If the body is not one of this codec for this size. Whatever the body
+            claims, decoding n bytes allocates less than 64·`size` + 16·n + 32 KiB.
         """
 
     def innovation_gain(self, size: int) -> float:
