@@ -25,10 +25,12 @@ from lasg_flwr.server import LasgServer
 from lasg_flwr.vectors import F32
 from lasg_flwr.worker import LasgWorker
 
+from .benchmark_codecs import codecs
 from .flower_run import flwr_run
 from .tasks import Batch, LinearOracle, Task, build_task
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.command()(codecs)
 ETA, SEED = 0.1, 0
 MAX_DELAY, D_MAX = 100, 10
 

@@ -11,16 +11,41 @@
 | 12 | n | parameters of the codec |
 | 12 + n | rest | body, see the codec |
 
+Tags, parameters and bodies (all numbers are little-endian; p is the vector's length):
+
+| tag | codec | parameters | body |
+|---|---|---|---|
+| 1 | dense | none | p float32 |
+| 2 | topk | *share* | *indices*(k); k float32 values |
+| 3 | qsgd | uint8 b; uint8 n; uint32 B | ⌈p/B⌉ float32 norms; *levels*(p, b) |
+| 4 | uniform | uint8 b | float32 radius; *levels*(p, b) |
+| 5 | sign | none | float32 scale; *levels*(p, 1) |
+| 6 | natural | none | uint32 n; n bytes *levels*(p, 8); *levels*(p, 1) |
+| 7 | float16 | none | int16 e; p float16 |
+| 8 | randk | *share* | uint64 key; k float32 values |
+| 9 | topk-qsgd | qsgd's; *share* | *indices*(k); qsgd's body with p = k |
+
+Of qsgd, b is the bits a code, n the norm (0 max, 1 ℓ2), B the bucket (0: B = p).
+*Share* is 4 bytes, uint32 k, or 8 bytes, float64 f with k = max(1, round(f·p)); never
+more than p are kept. *Levels*(p, b) are one byte 0 (raw), 1 (zstd) or 2 (range), then
+the p codes of b bits, packed least significant bit first, in that coding: see
+`lasg_flwr.coding.entropy` and, for 2, `lasg_flwr.coding.range_coder`. *Indices*(k) are
+one byte b, ⌈⌈k/32⌉/2⌉ bytes of Rice parameters, then remainders and quotients of the
+gaps: see `lasg_flwr.coding.indices`. What a code means, each codec's docstring says.
+
 A receiver knows which codec and which length it asked for; a payload of any other is
 refused before anything is allocated for it.
 """
 
 import struct
 import zlib
+from collections.abc import Iterable
+from inspect import isabstract
 
 import numpy as np
 
 from .codecs import CODECS, Codec
+from .coding.inputs import as_vector
 from .errors import WireError
 from .vectors import F32, is_finite
 
@@ -29,11 +54,36 @@ _HEADER = struct.Struct("<BBBBI")
 _CRC = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size + _CRC.size
 
-_BY_TAG = {codec.tag: codec for codec in CODECS.values()}
-if len(_BY_TAG) != len(CODECS):
-    raise ImportError(
-        f"two codecs share a tag: {sorted(c.tag for c in CODECS.values())}"
-    )
+
+def decoders(codecs: Iterable[type[Codec]]) -> dict[int, type[Codec]]:
+    """Return the codecs by tag.
+
+    Raises
+    ------
+    ImportError
+        If a codec has no tag of its own from 1 to 255, or no decoder.
+    """
+    found: dict[int, type[Codec]] = {}
+    for codec in codecs:
+        tag = vars(codec).get("tag")
+        if not isinstance(tag, int) or not 1 <= tag <= 255:
+            raise ImportError(
+                f"codec {codec.name!r} has tag {tag!r}, expected 1 to 255"
+            )
+        if tag in found:
+            raise ImportError(
+                f"codecs {found[tag].name!r} and {codec.name!r} share tag {tag}: give "
+                "the new one another"
+            )
+        if isabstract(codec):
+            raise ImportError(
+                f"tag {tag} has no decoder: {codec.name!r} lacks encode or decode"
+            )
+        found[tag] = codec
+    return found
+
+
+_BY_TAG = decoders(CODECS.values())
 
 
 def encode(codec: Codec, x: F32, rng: np.random.Generator | None = None) -> bytes:
@@ -43,7 +93,7 @@ def encode(codec: Codec, x: F32, rng: np.random.Generator | None = None) -> byte
     ----------
     codec : Codec
         How to encode.
-    x : ndarray, shape (p,), float32
+    x : ndarray or torch.Tensor, shape (p,), float32
         The vector.
     rng : numpy.random.Generator, optional
         What a stochastic codec draws from.
@@ -56,10 +106,12 @@ def encode(codec: Codec, x: F32, rng: np.random.Generator | None = None) -> byte
     >>> len(payload), decode(payload, Dense(), 3).tolist()
     (24, [1.0, 2.0, 3.0])
     """
+    x = as_vector(x)
     parameters = codec.parameters
     head = _HEADER.pack(MAGIC, VERSION, codec.tag, len(parameters), x.size)
-    tail = parameters + codec.encode(x, rng)
-    return head + _CRC.pack(zlib.crc32(tail, zlib.crc32(head))) + tail
+    body = codec.encode(x, rng)
+    crc = zlib.crc32(body, zlib.crc32(parameters, zlib.crc32(head)))
+    return b"".join((head, _CRC.pack(crc), parameters, body))
 
 
 def decode(payload: bytes, codec: Codec, size: int, gain: float = 1.0) -> F32:
@@ -87,10 +139,10 @@ def decode(payload: bytes, codec: Codec, size: int, gain: float = 1.0) -> F32:
         If anything about the payload is off.
     """
     start = _check_header(payload, codec, size)
-    x = codec.decode(payload[start:], size)
+    x = codec.decode(memoryview(payload)[start:], size)
     if gain != 1.0:
-        x = x * np.float32(gain)
-    if not is_finite(x):
+        x = np.multiply(x, np.float32(gain), out=x if x.flags.writeable else None)
+    if not codec.always_finite and not is_finite(x):
         raise WireError("the decoded vector holds NaN or infinity")
     return x
 

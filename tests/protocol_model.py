@@ -20,6 +20,7 @@ import pytest
 
 from lasg_flwr import wire
 from lasg_flwr.codecs import CODECS, Codec, codec_from
+from lasg_flwr.coding.entropy import Buffer
 from lasg_flwr.errors import WireError
 from lasg_flwr.messages import Memory, Reply, Request, ServerMemory
 from lasg_flwr.rules import ServerRule
@@ -50,7 +51,7 @@ class Coin(Codec):
         kept = rng.integers(0, 2, x.size).astype(np.float32)
         return (2 * kept * x).astype("<f4").tobytes()
 
-    def decode(self, body: bytes, size: int) -> F32:
+    def decode(self, body: Buffer, size: int) -> F32:
         if len(body) != 4 * size:
             raise WireError("a coin body of a wrong length")
         return np.frombuffer(body, "<f4")
@@ -71,7 +72,7 @@ class Powers(Codec):
         power = -100 if scale < 2.0**-100 else int(np.floor(np.log2(scale)))
         return struct.pack("<b", power) + np.sign(x).astype(np.int8).tobytes()
 
-    def decode(self, body: bytes, size: int) -> F32:
+    def decode(self, body: Buffer, size: int) -> F32:
         if len(body) != 1 + size:
             raise WireError("a powers body of a wrong length")
         signs = np.frombuffer(body, np.int8, size, 1)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..coding.entropy import Buffer
 from ..vectors import F32
 
 
@@ -28,6 +29,9 @@ class Codec(ABC):
     stochastic: ClassVar[bool] = False
     """Whether encoding draws random numbers."""
 
+    always_finite: ClassVar[bool] = False
+    """Whether decoding checks by itself that it yields neither NaN nor infinity."""
+
     @property
     def parameters(self) -> bytes:
         """Parameters that stand in the payload's header, at most 255 bytes."""
@@ -48,17 +52,26 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, x: F32, rng: np.random.Generator | None = None) -> bytes:
-        """Encode the finite vector `x`; a stochastic codec draws from `rng`."""
+        """Encode the finite vector `x`; a stochastic codec draws from `rng`.
+
+        `x` may be a torch tensor. The bytes depend on `x` and on one draw of 64 bits
+        from `rng` alone, not on threads or on what computes them.
+
+        Raises
+        ------
+        ValueError
+            If there is no `rng` to draw from, or NaN or infinity is met.
+        """
 
     @abstractmethod
-    def decode(self, body: bytes, size: int) -> F32:
+    def decode(self, body: Buffer, size: int) -> F32:
         """Decode a body into a vector of length `size`.
 
         Raises
         ------
         WireError
-            If the body is not one of this codec for this size. Nothing beyond the
-            vector and the body is allocated before the lengths are checked.
+            If the body is not one of this codec for this size. Whatever the body
+            claims, decoding n bytes allocates less than 64·`size` + 16·n + 32 KiB.
         """
 
     def innovation_gain(self, size: int) -> float:

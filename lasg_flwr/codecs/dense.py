@@ -5,6 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..coding.entropy import Buffer
+from ..coding.inputs import as_vector
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
@@ -40,9 +42,9 @@ class Dense(Codec):
 
     def encode(self, x: F32, rng: np.random.Generator | None = None) -> bytes:
         """Return the bytes of `x`."""
-        return x.astype("<f4", copy=False).tobytes()
+        return as_vector(x).astype("<f4", copy=False).tobytes()
 
-    def decode(self, body: bytes, size: int) -> F32:
+    def decode(self, body: Buffer, size: int) -> F32:
         """Return a read-only view of the body."""
         if len(body) != 4 * size:
             raise WireError(

@@ -4,20 +4,29 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..coding import indices as index_set
+from ..coding import levels
+from ..coding.backend import kernels_for
+from ..coding.entropy import Buffer
+from ..coding.inputs import as_vector
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
+from .share import Share
 
 
 @dataclass(frozen=True)
-class TopK(Codec):
+class TopK(Share, Codec):
     """Keep the k coordinates of largest magnitude, exactly.
 
-    Body: k indices as little-endian uint32, strictly increasing, then k float32
-    values. Contractive with α = k/p: ‖C(x) − x‖² ≤ (1 − k/p)‖x‖², with equality where
-    all magnitudes are equal. Biased, so not for gradient memory. Ties go to the lower
+    Contractive with α = k/p: ‖C(x) − x‖² ≤ (1 − k/p)‖x‖², with equality where all
+    magnitudes are equal. Biased, so not for gradient memory. Ties go to the lower
     index.
+
+    Body: the set of indices, see `lasg_flwr.coding.indices`, then k little-endian
+    float32 values.
 
     Parameters
     ----------
@@ -36,42 +45,45 @@ class TopK(Codec):
     name: ClassVar[str] = "topk"
     tag: ClassVar[int] = 2
 
-    k: int | None = None
-    fraction: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.k is not None and (not isinstance(self.k, int) or self.k < 1):
-            raise ValueError(f"k must be an integer >= 1, got {self.k!r}")
-        if not 0.0 < self.fraction <= 1.0:
-            raise ValueError(f"fraction must lie in (0, 1], got {self.fraction!r}")
-
-    def kept(self, size: int) -> int:
-        """Return how many of `size` coordinates are kept."""
-        k = self.k if self.k is not None else max(1, round(self.fraction * size))
-        return min(k, size)
-
     def alpha(self, size: int) -> float:
         """Return k/p."""
         return self.kept(size) / size if size else 1.0
 
     def encode(self, x: F32, rng: np.random.Generator | None = None) -> bytes:
         """Return indices and values of the largest coordinates."""
-        k = self.kept(x.size)
-        order = np.argsort(-np.abs(x), kind="stable")[:k]
-        indices = np.sort(order).astype("<u4")
-        values: bytes = x[indices].astype("<f4", copy=False).tobytes()
-        return indices.tobytes() + values
+        x = as_vector(x)
+        if not x.size:
+            return b""
+        chosen, values = largest(x, self.kept(x.size))
+        coded = index_set.encode(chosen)
+        return coded + values.astype("<f4", copy=False).tobytes()
 
-    def decode(self, body: bytes, size: int) -> F32:
+    def decode(self, body: Buffer, size: int) -> F32:
         """Return the vector with the kept coordinates, zero elsewhere."""
-        k = self.kept(size)
-        if len(body) != 8 * k:
-            raise WireError(
-                f"a top-k body of {len(body)} bytes does not hold {k} coordinates"
-            )
-        indices = np.frombuffer(body, "<u4", k).astype(np.int64)
-        if k and (indices[-1] >= size or np.any(indices[1:] <= indices[:-1])):
-            raise WireError("the indices of a top-k body do not increase within range")
         x = np.zeros(size, np.float32)
-        x[indices] = np.frombuffer(body, "<f4", k, 4 * k)
+        if not size:
+            return check_empty(body, x)
+        k = self.kept(size)
+        chosen, used = index_set.decode(body, k, size)
+        if len(body) != used + 4 * k:
+            raise WireError(
+                f"a top-k body has {len(body) - used} bytes for the values of {k} "
+                f"coordinates, expected {4 * k}"
+            )
+        x[chosen] = np.frombuffer(body, "<f4", k, used)
         return x
+
+
+def largest(x: F32, k: int) -> tuple[NDArray[np.int64], F32]:
+    """Return indices, increasing, and values of the k >= 1 largest magnitudes."""
+    chosen = kernels_for(x.size).select(x, k)
+    values = x[chosen]
+    levels.check_finite(values)  # NaN and infinity are the largest
+    return chosen, values
+
+
+def check_empty(body: Buffer, x: F32) -> F32:
+    """Return the empty vector `x`; the body must be empty too."""
+    if len(body):
+        raise WireError(f"a body of {len(body)} bytes for an empty vector")
+    return x

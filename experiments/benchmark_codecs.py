@@ -1,0 +1,187 @@
+"""``python -m experiments.benchmarks codecs``: speed and size of every codec."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lasg_flwr import wire
+from lasg_flwr.codecs import codec_from
+from lasg_flwr.coding import backend
+from lasg_flwr.vectors import F32
+
+COORDINATES = 11_173_962
+"""Parameters of a ResNet18 for ten classes."""
+
+SPEED = (
+    "qsgd:bits=4",
+    "qsgd:bits=2",
+    "qsgd:bits=8",
+    "qsgd:bits=4,norm=l2",
+    "uniform:bits=4",
+    "sign",
+    "natural",
+    "float16",
+    "topk:fraction=0.01",
+    "topk-qsgd:fraction=0.01",
+    "randk:fraction=0.01",
+    "dense",
+)
+SIZE = (*SPEED, "qsgd:bits=4,bucket=0", "qsgd:bits=4,bucket=0,entropy=range")
+BARS = {
+    "qsgd:bits=4": {"encode": 6.0, "decode": 4.0},
+    "topk:fraction=0.01": {"encode": 12.0},
+}
+
+
+def codecs(
+    coordinates: Annotated[int, typer.Option(min=1)] = COORDINATES,
+    repeats: Annotated[int, typer.Option(min=1)] = 20,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    gradient: Annotated[
+        Path | None, typer.Option(help=".npz of float32 gradients to measure sizes on")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Time encode and decode beside numpy.copy; sizes beside the entropy."""
+    os.environ["LASG_THREADS"] = str(threads)
+    x = np.random.default_rng(0).standard_normal(coordinates, np.float32)
+    found: dict[str, Any] = {
+        "command": "python -m experiments.benchmarks " + " ".join(sys.argv[1:]),
+        "coordinates": coordinates,
+        "repeats": repeats,
+        "threads": threads,
+        "versions": _versions(),
+        "speed": [],
+        "size": [],
+    }
+    for fast in (True, False) if backend.available else (False,):
+        backend.available = fast
+        found["speed"] += [
+            {"back_end": "numba" if fast else "numpy", **speed(spec, x, repeats)}
+            for spec in SPEED
+        ]
+    backend.available = "numba" in found["versions"]
+    for name, vector in _vectors(gradient).items():
+        found["size"] += [{"vector": name, **size(spec, vector)} for spec in SIZE]
+    _print(found)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def speed(spec: str, x: F32, repeats: int) -> dict[str, Any]:
+    """Time numpy.copy, encode and decode in turn; medians and their ratios."""
+    codec, rng = codec_from(spec), np.random.default_rng(0)
+    payload = wire.encode(codec, x, rng)
+    timed = [
+        (
+            _seconds(lambda: np.copy(x)),
+            _seconds(lambda: wire.encode(codec, x, rng)),
+            _seconds(lambda: wire.decode(payload, codec, x.size)),
+        )
+        for _ in range(repeats + 1)
+    ]
+    copy, encode, decode = (median(t) for t in zip(*timed[1:], strict=True))
+    return {
+        "codec": spec,
+        "copy_ms": 1e3 * copy,
+        "encode_ms": 1e3 * encode,
+        "decode_ms": 1e3 * decode,
+        "encode_ratio": encode / copy,
+        "decode_ratio": decode / copy,
+        "bits_per_coordinate": 8 * len(payload) / x.size,
+    }
+
+
+def size(spec: str, x: F32) -> dict[str, Any]:
+    """Return bits a coordinate of the payload, and the entropy of its values."""
+    codec = codec_from(spec)
+    payload = wire.encode(codec, x, np.random.default_rng(0))
+    entropy = entropy_per_coordinate(wire.decode(payload, codec, x.size))
+    bits = 8 * len(payload) / x.size
+    quantized = getattr(codec, "bucket", 0) in (0, x.size) and codec.name != "dense"
+    return {
+        "codec": spec,
+        "bits_per_coordinate": bits,
+        "compression": 32 / bits,
+        "value_entropy": entropy if quantized else None,
+        "bits_over_entropy": bits / entropy if quantized and entropy else None,
+    }
+
+
+def entropy_per_coordinate(x: F32) -> float:
+    """Return the entropy of the histogram of values, in bits a coordinate.
+
+    Examples
+    --------
+    >>> entropy_per_coordinate(np.float32([0, 0, 1, 1]))
+    1.0
+    """
+    _, counts = np.unique(x, return_counts=True)
+    share = counts / x.size
+    return float(-(share * np.log2(share)).sum())
+
+
+def _vectors(gradient: Path | None) -> dict[str, F32]:
+    rng = np.random.default_rng(0)
+    found = {
+        "normal": rng.standard_normal(1_000_000, np.float32),
+        "student-t(2)": rng.standard_t(2, 1_000_000).astype(np.float32),
+    }
+    if gradient is not None:
+        with np.load(gradient) as arrays:
+            found |= {n: np.asarray(arrays[n], np.float32) for n in arrays.files}
+    return found
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("numpy", "zstandard", "numba", "constriction"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _print(found: dict[str, Any]) -> None:
+    console = Console()
+    table = Table("codec", "back end", "encode", "decode", "ms", "bars", title="speed")
+    for row in found["speed"]:
+        table.add_row(
+            row["codec"],
+            row["back_end"],
+            f"{row['encode_ratio']:.1f} x copy",
+            f"{row['decode_ratio']:.1f} x copy",
+            f"{row['encode_ms']:.0f} / {row['decode_ms']:.0f}",
+            ", ".join(f"{k} <= {v:.0f}" for k, v in BARS.get(row["codec"], {}).items()),
+        )
+    console.print(table)
+    table = Table("vector", "codec", "bits/coord.", "32-bit / payload", "entropy")
+    for row in found["size"]:
+        entropy = row["value_entropy"]
+        table.add_row(
+            row["vector"],
+            row["codec"],
+            f"{row['bits_per_coordinate']:.3f}",
+            f"{row['compression']:.1f}",
+            "" if entropy is None else f"{entropy:.3f}",
+        )
+    console.print(table)

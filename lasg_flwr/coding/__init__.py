@@ -1,0 +1,1 @@
+"""What codecs are made of: rounding noise, bit packing, entropy coding, index sets."""
