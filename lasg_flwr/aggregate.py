@@ -1,4 +1,4 @@
-"""S = Σ w_m h_m and W = Σ w_m, kept up to date: the two server memories."""
+"""S = Σ w_m h_m and W = Σ w_m, kept up to date: what the server remembers."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple

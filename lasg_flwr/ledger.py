@@ -30,8 +30,8 @@ class Ledger:
     gradient_evaluations : int
         Minibatch gradients that workers say they computed.
     sgd_uplink_bytes, sgd_downlink_bytes : int
-        Payload bytes of dense SGD: 4p up, the packed model down, for every worker
-        reachable in every round.
+        Payload bytes of dense SGD: 4p and a header up, the packed model down, for
+        every worker reachable in every round.
     new_starts : int
         Times that all workers were refreshed together (sum-only memory).
     """

@@ -67,8 +67,9 @@ def encode_with_error(
 ) -> Encoded:
     """Encode e + g; what decoding leaves out stays in e, in float64.
 
-    Appendix: e ← e + u − decode(encode(e + u)); a lost upload counts as 0 and stays
-    in e. A merely unbiased codec is damped, as error feedback needs a contraction.
+    e ← e + u − decode(encode(e + u)), as in sparse local SGD; a lost upload counts as
+    0 and stays in e. A merely unbiased codec is damped, as error feedback needs a
+    contraction.
     """
     total = g.astype(np.float64) if e is None else e + g
     x = total.astype(np.float32)

@@ -1,6 +1,7 @@
 """What a worker must offer: draw a batch, and the gradient at a point on that batch."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -79,7 +80,13 @@ def check_oracle(oracle: Oracle) -> None:
                 f"{type(oracle).__name__} is no oracle: it has no {name!r}; see "
                 "lasg_flwr.Oracle for what is needed"
             )
-    if oracle.num_examples < 1:
+    examples: Any = oracle.num_examples
+    if isinstance(examples, bool) or not isinstance(examples, Integral):
+        raise TypeError(
+            f"num_examples must be an integer, got {examples!r}: make it an attribute "
+            "or a property"
+        )
+    if examples < 1:
         raise ValueError(
             f"the oracle has num_examples={oracle.num_examples}: a worker needs at "
             "least one training example; leave workers without data out"

@@ -27,6 +27,8 @@ from .vectors import Layout
 
 MODEL_KEY = "lasg.model"
 HEADER_KEY = "lasg"
+UPDATE_KEY = "lasg.update"
+"""In a reply's metrics: the gradient is a pseudo-gradient, its step must be 1."""
 LAYOUT_KEY = "lasg.layout"
 STATE_KEY = "lasg.state"
 EXAMPLES_KEY = "num-examples"
@@ -142,7 +144,16 @@ def reply_parts(
     if reply is None:
         return [], {}
     arrays = [np.frombuffer(reply.payload, np.uint8)] if reply.payload else []
-    return cast(list[NDArray[Any]], arrays), {**metrics, HEADER_KEY: reply.header()}
+    values = plain_scalars(metrics)
+    return cast(list[NDArray[Any]], arrays), {**values, HEADER_KEY: reply.header()}
+
+
+def plain_scalars(values: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Return metrics with NumPy's scalars made Python's, which Flower insists on."""
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in values.items()
+    }
 
 
 def _field(
@@ -196,12 +207,19 @@ def payload_of(values: NDArray[Any]) -> bytes:
     return values.tobytes()
 
 
+def is_update(content: RecordDict) -> bool:
+    """Return whether a training reply is about a pseudo-gradient."""
+    return _field(content.config_records, "fitres.metrics", UPDATE_KEY) is True
+
+
 def train_metrics(content: RecordDict) -> RecordDict:
     """Return a reply's own metrics in the form that aggregation functions expect."""
     return _metrics(content, "fitres", {})
 
 
-def evaluate_metrics(content: RecordDict) -> RecordDict:
+def evaluate_metrics(
+    content: RecordDict, weighted_by_key: str = EXAMPLES_KEY
+) -> RecordDict:
     """Return an evaluation reply's loss and metrics, likewise.
 
     A Message-API app's reply is in that form already.
@@ -212,7 +230,7 @@ def evaluate_metrics(content: RecordDict) -> RecordDict:
         If the reply is not one of a NumPyClient.
     """
     for record in content.metric_records.values():
-        if EXAMPLES_KEY in record:
+        if weighted_by_key in record:
             return content
     loss = _field(content.metric_records, "evaluateres.loss", "loss")
     if not isinstance(loss, float | int):
@@ -229,7 +247,7 @@ def _metrics(
     found: dict[str, Any] = {EXAMPLES_KEY: examples, **values}
     reported = content.config_records.get(f"{prefix}.metrics") or ConfigRecord()
     for name, value in reported.items():
-        if name != HEADER_KEY and isinstance(value, float | int):
+        if name not in (HEADER_KEY, UPDATE_KEY) and isinstance(value, float | int):
             found[name] = value
     return RecordDict({"metrics": MetricRecord(found)})
 

@@ -1,5 +1,6 @@
 """The server's state machine: ask, keep what is valid, and move θ."""
 
+import copy
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ from .messages import (
     upload_id,
 )
 from .roster import IterateStore, Record, Roster
-from .rules import PS, Rule, ServerRule, rule_from, worker_spec
+from .rules import Rule, ServerRule, rule_from, worker_spec
 from .screen import NormScreen
 from .steps import SGD, ServerStep
 from .vectors import F32, frozen, is_finite, squared_distance
@@ -95,7 +96,7 @@ class _Round:
 
 
 class LasgServer:
-    """The server of section 2 of the protocol, without any transport.
+    """The server's half of the protocol, without any transport.
 
     A round is `open_round`, any number of `receive`, and `close_round`.
 
@@ -126,6 +127,8 @@ class LasgServer:
     norm_bound : float, optional
         An upload longer than this times the median of the others' last uploads of its
         kind is refused; see `lasg_flwr.screen.NormScreen`.
+    model_bytes : int, optional
+        Length of the packed model that is sent, for the ledger; left out, that of θ.
 
     Attributes
     ----------
@@ -156,13 +159,13 @@ class LasgServer:
         gone_share: float = 0.25,
         seed: int = 0,
         norm_bound: float | None = None,
+        model_bytes: int | None = None,
     ) -> None:
         self.theta = _checked_theta(theta)
         self.rule = rule_from(rule)
-        self.step = step if isinstance(step, ServerStep) else SGD(step)
+        self.step = _server_step(step)
         self.c = self._threshold_constant()
-        if isinstance(self.rule, PS) and self.rule.smoothness is None:
-            self.rule.smoothness_of(0)
+        self.rule.check()
         if weights not in ("equal", "examples"):
             raise ValueError(f"weights must be 'equal' or 'examples', got {weights!r}")
         if not 0.0 <= gone_share <= 1.0:
@@ -189,13 +192,8 @@ class LasgServer:
         self.iterates = IterateStore()
         self.ledger = Ledger()
         self.screen = NormScreen(norm_bound)
-        self.aggregate: Aggregate = (
-            SumOnlyAggregate(self.theta.size)
-            if sum_only
-            else PerWorkerAggregate(self.theta.size, memory == "gradient")
-        )
-        if memory == "error":
-            self.aggregate = RoundAggregate(self.theta.size)
+        self.model_bytes = model_bytes or self.theta.nbytes
+        self.aggregate = _aggregate(self.settings, self.theta.size)
         self._open: _Round | None = None
 
     def _threshold_constant(self) -> float:
@@ -253,11 +251,11 @@ class LasgServer:
         opened.order.sort()
         opened.contacted = len(requests)
         self._open = opened
-        dense = 4 * self.theta.size
+        dense = wire.HEADER_BYTES + self.theta.nbytes
         self.ledger.sgd_uplink_bytes += dense * reachable
-        self.ledger.sgd_downlink_bytes += dense * reachable
+        self.ledger.sgd_downlink_bytes += self.model_bytes * reachable
         self.ledger.downloads += len(requests)
-        self.ledger.downlink_bytes += dense * len(requests)
+        self.ledger.downlink_bytes += self.model_bytes * len(requests)
         return requests
 
     def receive(self, node: int, reply: Reply) -> Verdict:
@@ -350,9 +348,7 @@ class LasgServer:
             return inf
         if record.round not in distances:
             distances[record.round] = squared_distance(self.theta, stored)
-        known = (
-            rule.smoothness_of(record.key) if isinstance(rule, PS) else record.estimate
-        )
+        known = rule.smoothness_for(record.key, record.estimate)
         return rule.lhs(known, distances[record.round])
 
     def _request(self, record: Record | None, force: bool, threshold: float) -> Request:
@@ -504,10 +500,29 @@ class LasgServer:
             raise LasgError(f"cannot {what} while round {self.round} is open")
 
 
+def _server_step(step: float | ServerStep) -> ServerStep:
+    if isinstance(step, ServerStep):
+        return copy.deepcopy(step)  # its moments are this run's
+    if isinstance(step, str):
+        raise ValueError(
+            f"step must be a number or a ServerStep, such as Adam(0.01), got {step!r}"
+        )
+    return SGD(step)
+
+
+def _aggregate(settings: Settings, size: int) -> Aggregate:
+    if settings.memory == "error":
+        return RoundAggregate(size)
+    if settings.server_memory == "sum-only":
+        return SumOnlyAggregate(size)
+    return PerWorkerAggregate(size, settings.memory == "gradient")
+
+
 def _checked_theta(theta: NDArray[Any]) -> F32:
     values = np.array(theta, dtype=np.float32)
     if values.ndim != 1 or values.size == 0 or not is_finite(values):
         raise ValueError(
-            f"theta must be a finite vector of length >= 1, got shape {values.shape}"
+            f"theta must be a finite vector of length >= 1, got shape {values.shape}: "
+            "flatten it with theta.ravel()"
         )
     return frozen(values)

@@ -168,6 +168,11 @@ class ServerStep(ABC):
         self.schedule: Schedule = learning_rate
         self.state: dict[str, F64] = {}
 
+    @property
+    def is_one(self) -> bool:
+        """Whether the step is plain SGD with η = 1, as updates of a model need."""
+        return False
+
     def default_c(self) -> float:
         """Return the default threshold constant of this step.
 
@@ -225,6 +230,11 @@ class SGD(ServerStep):
     """
 
     name = "sgd"
+
+    @property
+    def is_one(self) -> bool:
+        """Whether η_0 = 1."""
+        return self.schedule(0) == 1.0
 
     def default_c(self) -> float:
         """Return 1/η_0²."""

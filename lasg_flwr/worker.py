@@ -75,7 +75,7 @@ class Task(NamedTuple):
 
 
 class LasgWorker:
-    """A worker: one gradient oracle and the state of section 2 of the protocol.
+    """A worker: one gradient oracle, and what it remembers of its last uploads.
 
     Parameters
     ----------
@@ -191,12 +191,16 @@ class LasgWorker:
         codec = codec_from(request.full_codec)
         rng = self._rounding(codec, request)
         if settings.memory == "error":
-            error = self._error(request.have)
+            error = self._error(request)
             return encode_with_error(codec, gradient, error, rng)
         return encode_full(settings, codec, gradient, rng)
 
-    def _error(self, have: bytes | None) -> F64 | None:
-        """Return e_m: what past uploads left out, those that were lost included."""
+    def _error(self, request: Request) -> F64 | None:
+        """Return e_m: what past uploads of this run left out, lost ones included."""
+        have, answered = request.have, self.state.answered
+        here = answered is not None and answered[0] == request.session
+        if not here and self._base(have) is None:
+            return None  # the state is another run's
         pending, committed = self.state.pending, self.state.committed
         if pending is not None:
             accepted = pending.id == have
@@ -263,11 +267,17 @@ class LasgWorker:
         )
 
     def _check_form(self, gradient: F32, request: Request) -> None:
+        if not isinstance(gradient, np.ndarray):
+            raise ValueError(
+                f"the oracle of worker {self.key} returned a "
+                f"{type(gradient).__name__}, expected a NumPy array: convert it, as "
+                "with tensor.numpy(force=True)"
+            )
         if gradient.shape != request.theta.shape or gradient.dtype.char != "f":
             raise ValueError(
                 f"the oracle of worker {self.key} returned a gradient of shape "
                 f"{gradient.shape} and dtype {gradient.dtype}, expected "
-                f"{request.theta.shape} and float32"
+                f"{request.theta.shape} and float32: return g.astype(np.float32)"
             )
 
     def _check_finite(self, gradient: F32, request: Request) -> None:

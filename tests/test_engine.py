@@ -17,6 +17,7 @@ from lasg_flwr import (
 from lasg_flwr.random import keyed_generator
 from lasg_flwr.rules import WK2
 from lasg_flwr.server import RoundReport
+from lasg_flwr.steps import Adam
 from lasg_flwr.vectors import F32
 
 from .problems import LeastSquares, least_squares
@@ -257,3 +258,32 @@ def test_divergence_is_an_error_that_says_what_to_do() -> None:
         pytest.raises(LasgError, match=r"lower the learning rate|NaN"),
     ):
         simulate(least_squares(), np.zeros(6), rounds=1000, rule="sgd", step=1e3)
+
+
+@pytest.mark.parametrize("count", [200.0, lambda: 200, True])
+def test_num_examples_must_be_an_integer(count: Any) -> None:
+    class Odd(LeastSquares):
+        num_examples = count
+
+    good = least_squares()[0]
+    with pytest.raises(TypeError, match="num_examples must be an integer"):
+        LasgWorker(Odd(good.x, good.y), 0)
+
+
+def test_a_gradient_that_is_no_array_names_the_remedy() -> None:
+    class Listed(LeastSquares):
+        def gradient(self, theta: F32, batch: Any) -> Any:
+            return [0.0] * 6
+
+    good = least_squares()[0]
+    with pytest.raises(ValueError, match="expected a NumPy array"):
+        simulate([Listed(good.x, good.y)], np.zeros(6), rounds=1)
+
+
+def test_a_step_object_serves_two_runs() -> None:
+    step = Adam(0.05)
+    options: dict[str, Any] = {"rule": WK2(c=50.0), "step": step}
+    first, second = (
+        simulate(least_squares(), np.zeros(6), rounds=10, **options) for _ in range(2)
+    )
+    assert first.theta.tobytes() == second.theta.tobytes()

@@ -137,3 +137,24 @@ def test_error_memory_is_for_rules_that_never_skip() -> None:
         LasgServer(np.zeros(3), "wk2", CODEC, memory="error")
     with pytest.raises(ValueError, match="keeps no vector"):
         server(server_memory="sum-only")
+
+
+def test_another_runs_state_is_not_taken_for_an_error() -> None:
+    """A second server, of this or another rule and size, finds fresh workers."""
+    oracles = least_squares(2)
+    fresh = simulate(
+        oracles, np.zeros(SIZE), rounds=5, rule="sgd", codec=CODEC, memory="error"
+    )
+    for first in ("sgd", "wk2"):
+        memory: Any = "error" if first == "sgd" else "innovation"
+        workers = simulate(
+            oracles, np.ones(SIZE), rounds=9, rule=first, codec=CODEC, memory=memory
+        ).workers
+        host = server()
+        for _ in range(5):
+            for node, request in host.open_round(range(2)):
+                reply = workers[node].handle(request)
+                assert reply is not None
+                assert host.receive(node, reply).kept
+            host.close_round()
+        assert host.theta.tobytes() == fresh.theta.tobytes()

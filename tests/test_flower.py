@@ -1,5 +1,6 @@
 """The Flower strategy and client, through a Grid that runs in this process."""
 
+import logging
 from typing import Any, cast
 
 import numpy as np
@@ -131,7 +132,7 @@ def test_the_ledger_counts_messages_as_flower_serialises_them() -> None:
     assert result.ledger.uplink_message_bytes > result.ledger.uplink_bytes
     last = result.train_metrics_clientapp[10]
     assert last["lasg-uploads"] == result.ledger.uploads
-    assert result.ledger.sgd_uplink_bytes == 10 * 5 * 4 * SIZE
+    assert result.ledger.sgd_uplink_bytes == 10 * 5 * (12 + 4 * SIZE)
 
 
 class Reporting(LeastSquares):
@@ -267,3 +268,58 @@ def test_bad_arguments_are_refused_at_once() -> None:
 def test_a_client_needs_a_context_or_a_key() -> None:
     with pytest.raises(ValueError, match="context"):
         LasgNumPyClient(ORACLES[0])
+
+
+def test_numpy_scalars_in_metrics_are_fine() -> None:
+    class Reports(LeastSquares):
+        def metrics(self) -> dict[str, Any]:
+            return {"loss": np.float32(0.5), "count": np.int64(3)}
+
+        def evaluate(self, theta: Any) -> Any:
+            return np.float32(1.5), np.int64(4), {"score": np.float64(0.25)}
+
+    oracle = Reports(ORACLES[0].x, ORACLES[0].y)
+    app = ClientApp(lambda context: LasgNumPyClient(oracle, context).to_client())
+    result = LasgStrategy(step=0.05).start(InProcessGrid(app, 2), initial_arrays(), 2)
+    assert not result.ledger.refused
+    assert result.train_metrics_clientapp[2]["count"] == 3
+    assert result.evaluate_metrics_clientapp[2]["score"] == 0.25
+
+
+def test_the_ledger_counts_the_whole_packed_model() -> None:
+    result, grid = run(LasgStrategy("sgd", step=0.05, fraction_evaluate=0.0), 3)
+    packed = grid.requests[0].content.array_records["fitins.parameters"]
+    (model,) = (array.numpy() for array in packed.values())
+    assert model.nbytes == 4 * SIZE + 8
+    assert result.ledger.downlink_bytes == 15 * model.nbytes
+    assert result.ledger.sgd_downlink_bytes == 15 * model.nbytes
+    assert result.ledger.sgd_uplink_bytes == result.ledger.uplink_bytes
+
+
+def test_buffers_keep_their_values_and_a_warning_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    arrays = initial_arrays()
+    arrays["bn.running_mean"] = Array(np.full(2, 3.0, np.float32))
+    with caplog.at_level("WARNING", logger="flwr"):
+        strategy = LasgStrategy(step=0.05, fraction_evaluate=0.0)
+        grid = InProcessGrid(ClientApp(client_fn), len(ORACLES))
+        result = strategy.start(grid, arrays, 2)
+    assert result.arrays["bn.running_mean"].numpy().tolist() == [3.0, 3.0]
+    assert any("bn.running_mean" in r.getMessage() for r in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"evaluate_every": 1.5}, "integer >= 1"),
+        ({"leave_after": 0}, "leave_after must be >= 1"),
+        ({"buffers": "running"}, "list of names"),
+        ({"fraction_train": 2.0}, r"must lie in \[0, 1\]"),
+        ({"step": "adam"}, "such as Adam"),
+    ],
+)
+def test_bad_options_of_the_strategy(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LasgStrategy(**options)

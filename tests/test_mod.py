@@ -217,6 +217,7 @@ def test_an_app_that_fails_is_one_line_and_the_others_go_on(
     examples: int,
     message: str,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     good, bad = message_app(), message_app(change, examples)
 
@@ -225,7 +226,7 @@ def test_an_app_that_fails_is_one_line_and_the_others_go_on(
             app = bad if context.node_config["partition-id"] == 2 else good
             return app(message, context)
 
-    logging.getLogger("flwr").propagate = True
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
     with caplog.at_level("WARNING", logger="flwr"):
         result, grid = run(Mixed(), rounds=2, fraction_evaluate=0.0)
     assert result.ledger.refused == {"failure": 2}
@@ -235,3 +236,16 @@ def test_an_app_that_fails_is_one_line_and_the_others_go_on(
     reasons = [str(r.error.reason) for r in grid.replies if r.has_error()]
     assert len(reasons) == 2
     assert all(message in reason for reason in reasons)
+
+
+def test_a_step_other_than_one_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    grid = InProcessGrid(message_app(), len(ORACLES))
+    start = split(np.zeros(SIZE, np.float32))
+    arrays = {n: Array(np.asarray(a)) for n, a in zip(NAMES, start, strict=True)}
+    with caplog.at_level("WARNING", logger="flwr"):
+        LasgStrategy("wk2").start(grid, ArrayRecord(arrays), 3)
+    lines = [r for r in caplog.records if "pass step=1.0" in r.getMessage()]
+    assert len(lines) == 1

@@ -75,7 +75,8 @@ def _train(message: Message, context: Context, call_next: CallNext) -> Message:
                 context.state[records.STATE_KEY] = hidden
         if reply is not None:
             store.save(worker.state)
-    arrays, metrics = records.reply_parts(reply, _scalars(oracle.reported))
+    reported = {**_scalars(oracle.reported), records.UPDATE_KEY: True}
+    arrays, metrics = records.reply_parts(reply, reported)
     content = records.fit_result(arrays, oracle.num_examples, metrics)
     return Message(content, reply_to=message)
 

@@ -118,7 +118,10 @@ class LasgNumPyClient(NumPyClient):
         """
         arrays = records.read_model(parameters, config)
         if self._evaluate is not None:
-            return self._evaluate(arrays, records.user_config(config))
+            loss, examples, metrics = self._evaluate(
+                arrays, records.user_config(config)
+            )
+            return float(loss), int(examples), records.plain_scalars(metrics)
         oracle = self.worker.oracle
         if not hasattr(oracle, "evaluate"):
             raise LasgError(
@@ -127,4 +130,4 @@ class LasgNumPyClient(NumPyClient):
             )
         theta = records.read_layout(config).flatten(arrays, "parameter")
         loss, examples, metrics = oracle.evaluate(theta)
-        return float(loss), int(examples), dict(metrics)
+        return float(loss), int(examples), records.plain_scalars(metrics)

@@ -10,6 +10,9 @@
 | `PSE` | server | (16), estimated smoothness |
 """
 
+from dataclasses import fields, replace
+from typing import Any
+
 from ..registry import discover, parse
 from ..registry import spec_of as _spec_of
 from .always import Always
@@ -40,8 +43,16 @@ def rule_from(spec: "str | Rule") -> Rule:
 
 
 def worker_spec(rule: Rule) -> str:
-    """Return the string form that a worker needs: it knows neither c nor L_m."""
-    return _spec_of(type(rule)(d_max=rule.d_max, max_delay=rule.max_delay))
+    """Return the string form that a worker needs: it knows neither c nor L_m.
+
+    Examples
+    --------
+    >>> worker_spec(PS(c=3.0, smoothness=2.0, max_delay=50))
+    'ps:max_delay=50'
+    """
+    defaults = {f.name: f.default for f in fields(rule)}
+    hidden: dict[str, Any] = {name: defaults[name] for name in rule.server_only}
+    return _spec_of(replace(rule, **hidden))
 
 
 __all__ = [

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import inf, isfinite
+from numbers import Integral
 from typing import ClassVar, Literal, NamedTuple
 
 from ..vectors import F32
@@ -63,6 +64,8 @@ class Rule(ABC):
 
     name: ClassVar[str]
     decided_by: ClassVar[Literal["nobody", "worker", "server"]]
+    server_only: ClassVar[tuple[str, ...]] = ("c",)
+    """Parameters that workers need not know; all others travel in each request."""
 
     c: float | None = None
     d_max: int = 10
@@ -73,8 +76,11 @@ class Rule(ABC):
             raise ValueError(f"c must be finite and >= 0, or None, got {self.c!r}")
         for field in ("d_max", "max_delay"):
             value = getattr(self, field)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{field} must be an integer >= 1, got {value!r}")
+
+    def check(self) -> None:  # noqa: B027
+        """Raise ValueError if the server cannot run this rule as it is."""
 
     def refreshes(self, kept: Evidence | None, round_: int) -> bool:
         """Return whether the rule itself forces an upload in this round."""
@@ -131,6 +137,10 @@ class ServerRule(Rule):
     """A rule that the server checks: it saves downloads and gradients as well."""
 
     decided_by = "server"
+
+    def smoothness_for(self, key: int, estimate: float | None) -> float | None:
+        """Return the constant to use for a worker: by default its estimate."""
+        return estimate
 
     def lhs(self, smoothness: float | None, squared_distance: float) -> float:
         """Return L² ‖θ^k − θ^{k−τ}‖², the left-hand side of (14) and (16).

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import ClassVar
+from numbers import Real
+from typing import Any, ClassVar
 
 from .base import ServerRule
 
@@ -29,6 +30,7 @@ class PS(ServerRule):
     """
 
     name: ClassVar[str] = "ps"
+    server_only: ClassVar[tuple[str, ...]] = ("c", "smoothness")
 
     smoothness: float | Sequence[float] | Mapping[int, float] | None = None
 
@@ -37,6 +39,15 @@ class PS(ServerRule):
         for value in _values(self.smoothness):
             if not (isfinite(value) and value > 0):
                 raise ValueError(f"smoothness must be finite and > 0, got {value!r}")
+
+    def check(self) -> None:
+        """Raise ValueError if there is no smoothness constant at all."""
+        if self.smoothness is None:
+            self.smoothness_of(0)
+
+    def smoothness_for(self, key: int, estimate: float | None) -> float:
+        """Return L_m."""
+        return self.smoothness_of(key)
 
     def smoothness_of(self, key: int) -> float:
         """Return L_m of the worker with this key.
@@ -47,11 +58,11 @@ class PS(ServerRule):
             If none was given for it.
         """
         given = self.smoothness
-        if isinstance(given, int | float):
+        if isinstance(given, Real):
             return float(given)
         try:
             if given is not None:
-                return float(given[key])
+                return float(given[key])  # type: ignore[index]
         except (KeyError, IndexError):
             pass
         raise ValueError(
@@ -60,9 +71,9 @@ class PS(ServerRule):
         )
 
 
-def _values(given: float | Sequence[float] | Mapping[int, float] | None) -> list[float]:
+def _values(given: Any) -> list[float]:
     if given is None:
         return []
     if isinstance(given, Mapping):
         return list(given.values())
-    return list(given) if isinstance(given, Sequence) else [given]
+    return [float(given)] if isinstance(given, Real) else list(given)

@@ -1,6 +1,9 @@
 """The replies of a round on their way to the server: read, judged, complained about."""
 
+from logging import WARNING
+
 from flwr.app import Message, RecordDict
+from flwr.common import log
 from flwr.common.constant import ErrorCode
 
 from .. import records
@@ -23,6 +26,7 @@ class Intake:
         self._complaints = Complaints()
         self._sent: list[Message] = []
         self._failing: dict[int, str] = {}
+        self._warned = False
 
     def keep(self, connected: list[int]) -> None:
         """Forget all nodes that are not connected any more."""
@@ -62,6 +66,8 @@ class Intake:
             server.refuse("empty")
             self._failing.pop(message.metadata.src_node_id, None)
             return None
+        if records.is_update(message.content) and not server.step.is_one:
+            self._warn_of_step(server)
         verdict = server.receive(message.metadata.src_node_id, reply)
         if not verdict.kept:
             self.complain(message, verdict.detail)
@@ -69,6 +75,16 @@ class Intake:
         self._failing.pop(message.metadata.src_node_id, None)
         self._patience.answered(message.metadata.src_node_id)
         return metrics
+
+    def _warn_of_step(self, server: LasgServer) -> None:
+        if not self._warned:
+            self._warned = True
+            log(
+                WARNING,
+                "lasg: the clients send updates of the model, not gradients, but the "
+                "server's step is %s: pass step=1.0 to the strategy",
+                server.step.name,
+            )
 
     def complain(self, message: Message, reason: str | None) -> None:
         """Log a failure once for each node and reason, and count it."""

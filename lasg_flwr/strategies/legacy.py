@@ -56,7 +56,7 @@ class LegacyLasgStrategy(Strategy):
     evaluate_fn, on_fit_config_fn, on_evaluate_config_fn : callable, optional
         As in Flower's older `FedAvg`.
     initial_parameters : Parameters, optional
-        θ^0; left out, Flower asks a client.
+        θ^0; `LasgNumPyClient` has none to offer, so pass it.
     fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn : callable, optional
         As in Flower's older `FedAvg`.
     **server_options
@@ -134,7 +134,9 @@ class LegacyLasgStrategy(Strategy):
         if self._started is None:
             arrays = parameters_to_ndarrays(parameters)
             model = Model({str(i): array for i, array in enumerate(arrays)})
-            self._started = (LasgServer(model.theta, **self._options), model)
+            size = model.layout.packed_bytes
+            server = LasgServer(model.theta, model_bytes=size, **self._options)
+            self._started = (server, model)
         server, model = self._running()
         proxies = self._sample(client_manager, self.fraction_fit, self.min_fit_clients)
         packed = ndarrays_to_parameters([model.packed(server.theta)])

@@ -1,9 +1,11 @@
 """The server's model: the arrays that a user knows, and the vector that is trained."""
 
 from collections.abc import Iterable, Mapping
+from logging import WARNING
 from typing import Any
 
 import numpy as np
+from flwr.common import log
 from numpy.typing import NDArray
 
 from ..vectors import F32, Layout
@@ -43,3 +45,15 @@ class Model:
     def arrays(self, theta: F32) -> dict[str, NDArray[Any]]:
         """Return the model with parameters `theta` under its own names and dtypes."""
         return self.layout.unflatten(theta, self.buffers, self.integers)
+
+    def warn_of_buffers(self) -> None:
+        """Log that buffers keep their values: clients do not send theirs yet."""
+        names = [e.name for e in self.layout.entries if e.kind == "buffer"]
+        if names:
+            log(
+                WARNING,
+                "lasg: %d buffers, such as %r, keep the values they start with; to "
+                "train them like parameters pass buffers=()",
+                len(names),
+                names[0],
+            )

@@ -76,7 +76,8 @@ class LasgStrategy(Strategy):
     server_memory : {"per-worker", "sum-only"} (default: "per-worker")
         Whether the server holds each h_m, or only their sum.
     step : float or ServerStep (default: 0.1)
-        The server's step; a number is the learning rate of plain SGD.
+        The server's step; a number is the learning rate of plain SGD. 1.0 where
+        clients send updates: with `lasg_mod` and `lasg_flwr.local.LocalSteps`.
     weights : {"equal", "examples"} (default: "equal")
         Weights w_m of the workers.
     full_codec, gone_share, seed
@@ -174,8 +175,17 @@ class LasgStrategy(Strategy):
         log_file: str | Path | None = None,
         tensorboard_dir: str | Path | None = None,
     ) -> None:
-        if evaluate_every < 1:
-            raise ValueError(f"evaluate_every must be >= 1, got {evaluate_every!r}")
+        if not isinstance(evaluate_every, int) or evaluate_every < 1:
+            raise ValueError(
+                f"evaluate_every must be an integer >= 1, got {evaluate_every!r}"
+            )
+        if leave_after is not None and leave_after < 1:
+            raise ValueError(f"leave_after must be >= 1, or None, got {leave_after!r}")
+        if isinstance(buffers, str):
+            raise ValueError(f"buffers must be a list of names, got {buffers!r}")
+        for share in (fraction_train, fraction_evaluate):
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"a fraction must lie in [0, 1], got {share!r}")
         self._server_options: dict[str, Any] = {
             "rule": rule,
             "codec": codec,
@@ -239,7 +249,9 @@ class LasgStrategy(Strategy):
         """
         named = {name: array.numpy() for name, array in initial_arrays.items()}
         model = Model(named, self.buffers)
-        server = LasgServer(model.theta, **self._server_options)
+        size = model.layout.packed_bytes
+        server = LasgServer(model.theta, model_bytes=size, **self._server_options)
+        model.warn_of_buffers()
         self._last_seen = {}
         if self._checkpoints is not None and self.resume:
             self._last_seen = self._checkpoints.load(server, model) or {}
@@ -392,7 +404,8 @@ class LasgStrategy(Strategy):
                 self._intake.complain(message, message.error.reason)
                 continue
             try:
-                contents.append(records.evaluate_metrics(message.content))
+                found = records.evaluate_metrics(message.content, self.weighted_by_key)
+                contents.append(found)
             except WireError as error:
                 self._intake.complain(message, str(error))
         if not contents:
