@@ -4,8 +4,9 @@ The algorithms are those of T. Chen, Y. Sun and W. Yin, "Communication-Adaptive
 Stochastic Gradient Methods for Distributed Learning", IEEE Transactions on Signal
 Processing 69, 2021; the numbers of equations in this package are the paper's.
 
-The core (everything but :mod:`lasg_flwr.clients`, :mod:`lasg_flwr.strategies` and
-:mod:`lasg_flwr.records`) imports neither Flower nor PyTorch.
+The core (everything but :mod:`lasg_flwr.clients`, :mod:`lasg_flwr.strategies`,
+:mod:`lasg_flwr.records` and :mod:`lasg_flwr.traffic`) imports neither Flower nor
+PyTorch.
 """
 
 from .errors import (

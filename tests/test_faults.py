@@ -63,6 +63,17 @@ def test_a_round_closes_with_a_share_of_the_replies() -> None:
     assert grid.pulls == 3
 
 
+def test_rounds_without_any_answer_are_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    grid = _grid()
+    grid.silent = set(grid.contexts)
+    result = _strategy(round_seconds=0.05).start(grid, initial_arrays(), 3)
+    assert result.ledger.rounds == 3
+    assert result.ledger.uploads == 0
+    assert caplog.text.count("none of 5 nodes gave a valid answer") == 1
+
+
 def test_a_failing_node_is_left_alone_for_longer_and_longer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -27,6 +27,7 @@ class Intake:
         self._sent: list[Message] = []
         self._failing: dict[int, str] = {}
         self._warned = False
+        self._silent = False
 
     def keep(self, connected: list[int]) -> None:
         """Forget all nodes that are not connected any more."""
@@ -95,6 +96,16 @@ class Intake:
 
     def close(self, round_: int) -> None:
         """End the round: leave nodes alone that failed too often."""
+        silent = len(self._failing) == len(self._sent) > 0
+        if silent and not self._silent:
+            log(
+                WARNING,
+                "lasg: round %d: none of %d nodes gave a valid answer in time; if it "
+                "goes on like this, raise round_seconds or look at the nodes",
+                round_,
+                len(self._sent),
+            )
+        self._silent = silent
         for node, reason in self._failing.items():
             if self._patience.failed(node, round_) == 1:
                 self._complaints.about(
