@@ -38,6 +38,9 @@ SPEED = (
     "dense",
 )
 SIZE = (*SPEED, "qsgd:bits=4,bucket=0", "qsgd:bits=4,bucket=0,entropy=range")
+ONE_STREAM = ("qsgd", "uniform", "sign", "natural")
+"""Codecs whose payload, with one bucket, is one symbol a coordinate."""
+
 BARS = {
     "qsgd:bits=4": {"encode": 6.0, "decode": 4.0},
     "topk:fraction=0.01": {"encode": 12.0},
@@ -62,6 +65,7 @@ def codecs(
         "repeats": repeats,
         "threads": threads,
         "versions": _versions(),
+        "load_average": os.getloadavg(),
         "speed": [],
         "size": [],
     }
@@ -105,18 +109,20 @@ def speed(spec: str, x: F32, repeats: int) -> dict[str, Any]:
 
 
 def size(spec: str, x: F32) -> dict[str, Any]:
-    """Return bits a coordinate of the payload, and the entropy of its values."""
+    """Return bits a coordinate, and the entropy where all are in one level stream."""
     codec = codec_from(spec)
     payload = wire.encode(codec, x, np.random.default_rng(0))
-    entropy = entropy_per_coordinate(wire.decode(payload, codec, x.size))
     bits = 8 * len(payload) / x.size
-    quantized = getattr(codec, "bucket", 0) in (0, x.size) and codec.name != "dense"
+    quantized = codec.name in ONE_STREAM and getattr(codec, "bucket", 0) == 0
+    entropy = None
+    if quantized:
+        entropy = entropy_per_coordinate(wire.decode(payload, codec, x.size))
     return {
         "codec": spec,
         "bits_per_coordinate": bits,
         "compression": 32 / bits,
-        "value_entropy": entropy if quantized else None,
-        "bits_over_entropy": bits / entropy if quantized and entropy else None,
+        "value_entropy": entropy,
+        "bits_over_entropy": bits / entropy if entropy else None,
     }
 
 
@@ -163,7 +169,10 @@ def _seconds(call: Callable[[], object]) -> float:
 
 def _print(found: dict[str, Any]) -> None:
     console = Console()
-    table = Table("codec", "back end", "encode", "decode", "ms", "bars", title="speed")
+    table = Table(title="speed: medians, beside numpy.copy of the vector")
+    table.add_column("codec", no_wrap=True)
+    for name in ("back end", "encode", "decode", "ms", "bars"):
+        table.add_column(name)
     for row in found["speed"]:
         table.add_row(
             row["codec"],
@@ -174,7 +183,11 @@ def _print(found: dict[str, Any]) -> None:
             ", ".join(f"{k} <= {v:.0f}" for k, v in BARS.get(row["codec"], {}).items()),
         )
     console.print(table)
-    table = Table("vector", "codec", "bits/coord.", "32-bit / payload", "entropy")
+    table = Table(title="size: bits a coordinate, header included")
+    table.add_column("vector")
+    table.add_column("codec", no_wrap=True)
+    for name in ("bits", "32 / bits", "entropy"):
+        table.add_column(name)
     for row in found["size"]:
         entropy = row["value_entropy"]
         table.add_row(

@@ -1,6 +1,8 @@
 """One contract suite over all codecs."""
 
+import ast
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -402,3 +404,19 @@ def test_a_level_above_the_grid_is_refused() -> None:
 def test_decode_takes_views() -> None:
     body: Buffer = memoryview(QSGD().encode(np.ones(4, np.float32), _rng()))
     assert QSGD().decode(body, 4).tolist() == [1.0] * 4
+
+
+def test_codecs_import_neither_flower_nor_torch() -> None:
+    """Nor anything above them: see the layers of DESIGN."""
+    root = Path(wire.__file__).parent
+    files = [*root.glob("codecs/*.py"), *root.glob("coding/*.py")]
+    assert len(files) > 20
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = ["." * node.level + (node.module or "")]
+            for name in names:
+                assert name.split(".")[0] not in ("flwr", "torch"), (file, name)
+                above = name.startswith("..") and name[2:].split(".")[0]
+                assert above in (False, "", "coding", "errors", "registry", "vectors")

@@ -7,7 +7,10 @@
 | 4 | b − a + 1 | frequency of each code, one byte c: 0, or (8 + c mod 8)·2^⌊c/8⌋ |
 | … | 4 each | words of the range coder, little-endian |
 
-Frequencies are integers, exact in float64, so that both sides build the same model.
+Frequencies are integers, exact in float64, so that both sides build the same model:
+constriction's ``Categorical(frequency / sum, perfect=False)``, for its
+``queue.RangeEncoder`` of 32-bit words. A stream of a single code, a = b, ends after
+the table.
 """
 
 import struct
