@@ -11,7 +11,7 @@ import pytest
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Make a skipped test a failure where LASG_NO_SKIPS=1 says that none may be."""
+    """Make a skip for want of a data file a failure where LASG_NEED_DATA=1."""
     report = yield
     if (
         report.skipped

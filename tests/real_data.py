@@ -16,4 +16,4 @@ def task_or_skip(name: str, *arguments: Any) -> Task:
     try:
         return build_task(name, *arguments)
     except DataError as error:
-        pytest.skip(f"needs the {name} files: {error}")
+        pytest.skip(f"needs the {name} files in LASG_DATA: {error}")
