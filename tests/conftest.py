@@ -13,11 +13,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Make a skip for want of a data file a failure where LASG_NEED_DATA=1."""
     report = yield
-    if (
-        report.skipped
-        and not hasattr(report, "wasxfail")
-        and os.environ.get("LASG_NO_SKIPS") == "1"
-    ):
+    for_want_of_data = report.skipped and "LASG_DATA" in str(report.longrepr)
+    if for_want_of_data and os.environ.get("LASG_NEED_DATA") == "1":
         report.outcome = "failed"
-        report.longrepr = f"skipped, but LASG_NO_SKIPS=1: {report.longrepr}"
+        report.longrepr = f"skipped, but LASG_NEED_DATA=1: {report.longrepr}"
     return report
