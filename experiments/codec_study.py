@@ -15,7 +15,14 @@ from rich.table import Table
 
 from lasg_flwr.messages import Memory, Settings
 
-from .compare import TARGET_FACTOR, Comparison, Row, Run, run_method, to_target
+from .compare import (
+    TARGET_FACTOR,
+    Comparison,
+    Row,
+    run_method,
+    summarise,
+    to_target,
+)
 from .methods import RULES
 from .table import DISPLAY_NAMES, human_bytes, setting
 from .tasks import Task
@@ -102,16 +109,8 @@ def study(
     for run in runs:
         reached = run.totals["uplink_bytes_to_target"]
         run.totals["x_fewer_bytes"] = dense / reached if dense and reached else None
-    summary = {
-        "dataset": config.dataset,
-        "partition": config.partition,
-        "workers": config.workers,
-        "rounds": config.rounds,
-        "seed": config.seed,
-        "target_loss": target,
-        "runs": [run.totals for run in runs],
-    }
-    return [row for run in runs for row in run.history], summary
+    history = [row for run in runs for row in run.history]
+    return history, summarise(config, task, target, runs)
 
 
 def best_table(summary: Row, most: int = 12) -> Table:
@@ -200,6 +199,3 @@ def write(summary: Row, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(summary, indent=2, allow_nan=False)
     (out / "summary.json").write_text(text + "\n")
-
-
-__all__ = ["Run", "best_table", "combinations", "plot", "study", "write"]

@@ -103,7 +103,16 @@ def compare(
     target = config.target if config.target is not None else _default_target(runs)
     for run in runs:
         run.totals.update(to_target(run.history, target))
-    summary = {
+    return [row for run in runs for row in run.history], summarise(
+        config, task, target, runs
+    )
+
+
+def summarise(
+    config: Comparison, task: Task, target: float | None, runs: Sequence[Run]
+) -> Row:
+    """Return what ``summary.json`` holds."""
+    return {
         "dataset": config.dataset,
         "partition": config.partition,
         "workers": config.workers,
@@ -119,7 +128,6 @@ def compare(
         },
         "runs": [run.totals for run in runs],
     }
-    return [row for run in runs for row in run.history], summary
 
 
 def run_method(

@@ -181,3 +181,18 @@ def test_savings_on_mnist35(partition: str) -> None:
     assert found["wk2"] <= found["sgd"] / 8
     assert found["pse"] <= 0.65 * found["sgd"]
     assert found["lag"] >= 0.85 * found["sgd"]
+
+
+def test_the_codec_study_ranks_by_bytes(tmp_path: Path) -> None:
+    options = ("--rounds", "60", "--codec", "topk:fraction=0.05")
+    done = CliRunner().invoke(app, ["codecs", *options, "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "codecs.png").stat().st_size > 10_000
+    runs = summary_of(tmp_path)["runs"]
+    kinds = {(r["method"], r["codec"], r["memory"]) for r in runs}
+    assert ("sgd", "topk:fraction=0.05", "error") in kinds
+    assert ("wk2", "topk:fraction=0.05", "error") not in kinds
+    assert ("wk2", "topk:fraction=0.05", "gradient") not in kinds
+    assert runs[0]["x_fewer_bytes"] == 1.0
+    best = max(runs, key=lambda r: r["x_fewer_bytes"] or 0)
+    assert best["codec"] == "topk:fraction=0.05"
