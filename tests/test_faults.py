@@ -23,6 +23,8 @@ from .inprocess import InProcessGrid
 from .problems import LeastSquares
 from .test_flower import ORACLES, client_fn, flat, initial_arrays
 
+pytestmark = pytest.mark.flower
+
 
 def _grid(fn: Any = client_fn) -> InProcessGrid:
     return InProcessGrid(ClientApp(fn), len(ORACLES))

@@ -22,6 +22,8 @@ from lasg_flwr.strategies.saving import FILE, Checkpoints
 from .inprocess import InProcessGrid
 from .test_flower import ORACLES, client_fn, initial_arrays
 
+pytestmark = pytest.mark.flower
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "wk2 topk": {"rule": "wk2", "codec": "topk:k=2"},
     "wk1 sum-only": {

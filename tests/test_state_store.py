@@ -21,6 +21,8 @@ from lasg_flwr.worker import WorkerState
 from .inprocess import InProcessGrid
 from .problems import least_squares
 
+pytestmark = pytest.mark.flower
+
 ORACLES = least_squares(workers=3)
 SIZE = ORACLES[0].size
 OPTIONS: dict[str, Any] = {"rule": "wk2", "codec": "topk:k=2", "step": 0.05}
