@@ -17,7 +17,9 @@ from safetensors.numpy import load, save
 from .errors import CheckpointError
 
 Arrays = dict[str, NDArray[Any]]
-_META, _CHECKSUM = "lasg", "blake2b"
+_META = "lasg"
+_HEX_DIGITS = 32
+"""Length of the checksum that stands before the metadata."""
 
 
 def to_bytes(arrays: Mapping[str, NDArray[Any]], meta: dict[str, Any]) -> bytes:
@@ -32,7 +34,8 @@ def to_bytes(arrays: Mapping[str, NDArray[Any]], meta: dict[str, Any]) -> bytes:
     """
     contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
     text = json.dumps(meta, separators=(",", ":"))
-    return save(contiguous, {_META: text, _CHECKSUM: _checksum(contiguous, text)})
+    # one entry: safetensors writes several in any order, and equal states must be equal
+    return save(contiguous, {_META: _checksum(contiguous, text) + text})
 
 
 def _checksum(arrays: Arrays, text: str) -> str:
@@ -56,8 +59,9 @@ def from_bytes(data: bytes) -> tuple[Arrays, dict[str, Any]]:
     try:
         (length,) = struct.unpack_from("<Q", data)
         header = json.loads(data[8 : 8 + length])["__metadata__"]
-        arrays, text = load(data), header[_META]
-        if _checksum(arrays, text) != header[_CHECKSUM]:
+        arrays, entry = load(data), header[_META]
+        checksum, text = entry[:_HEX_DIGITS], entry[_HEX_DIGITS:]
+        if _checksum(arrays, text) != checksum:
             raise ValueError("its checksum does not match: it was damaged")
         return arrays, json.loads(text)
     except (SafetensorError, struct.error, KeyError, ValueError, TypeError) as error:

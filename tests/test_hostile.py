@@ -3,6 +3,7 @@
 import json
 import time
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -118,8 +119,13 @@ class Siege:
         self._send(1000 + node, self.replies[node])
 
     def _not_finite(self, node: int) -> None:
-        x = np.full(SIZE, self.rng.choice([np.nan, np.inf, -np.inf]), np.float32)
-        self._upload(node, wire.encode(TopK(k=5), x), "innovation")
+        """A well-formed payload whose last value is not finite."""
+        payload = wire.encode(TopK(k=5), np.ones(SIZE, np.float32))
+        bad = np.float32(self.rng.choice([np.nan, np.inf, -np.inf]))
+        head, tail = payload[:8], payload[12:-4] + bad.tobytes()
+        crc = zlib.crc32(tail, zlib.crc32(head))
+        forged = head + crc.to_bytes(4, "little") + tail
+        self._upload(node, forged, "innovation")
 
     def _fields(self, node: int) -> None:
         """Numbers that make no sense, a skip that carries bytes, a wrong base."""

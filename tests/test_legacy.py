@@ -1,18 +1,19 @@
 """LegacyLasgStrategy: over start_server and start_client, and over a ServerApp."""
 
 import socket
+import subprocess
+import sys
 import threading
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.client import start_client
 from flwr.common import ndarrays_to_parameters
 from flwr.server import ServerConfig, start_server
 
 from lasg_flwr import simulate
-from lasg_flwr.clients import LasgNumPyClient
 from lasg_flwr.strategies import LegacyLasgStrategy
 
 from .problems import least_squares
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.flower
 ORACLES = least_squares(workers=3)
 SIZE = ORACLES[0].size
 ROUNDS = 20
+ROOT = Path(__file__).parent.parent
 
 
 def initial() -> Any:
@@ -47,9 +49,17 @@ def run_server(address: str, strategy: LegacyLasgStrategy, done: list[Any]) -> N
         )
 
 
-def run_client(address: str, key: int) -> None:
-    client = LasgNumPyClient(ORACLES[key], key=key).to_client()
-    start_client(server_address=address, client=client, max_retries=20)
+def start_clients(address: str) -> list[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "tests.legacy_client", address]
+    return [
+        subprocess.Popen(
+            [*command, str(key)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for key in range(3)
+    ]
 
 
 @pytest.mark.parametrize("rule", ["wk2", "pse"])
@@ -71,16 +81,17 @@ def test_lasting_processes_take_the_engines_path(
         fit_metrics_aggregation_fn=lambda pairs: {"clients": len(pairs)},
     )
     done: list[Any] = []
-    threads = [threading.Thread(target=run_server, args=(address, strategy, done))]
-    threads += [
-        threading.Thread(target=run_client, args=(address, key), daemon=True)
-        for key in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
+    serve = (address, strategy, done)
+    thread = threading.Thread(target=run_server, args=serve, daemon=True)
+    thread.start()
+    clients = start_clients(address)
+    try:
+        thread.join(timeout=120)
         assert not thread.is_alive()
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait()
     engine = expected(rule)
     weight, steps, bias = strategy.arrays()
     assert (weight.shape, weight.dtype.name, int(steps)) == ((2, 2), "float64", 7)
