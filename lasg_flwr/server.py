@@ -238,7 +238,7 @@ class LasgServer:
         for node in nodes:
             reachable += 1
             record = self.roster.at(node)
-            force = self._force(record, distances)
+            force = self._force(record, opened.threshold, distances)
             if force is None:
                 continue
             request = self._request(record, force, opened.threshold)
@@ -327,7 +327,9 @@ class LasgServer:
         self._forget_iterate(record)
         self.aggregate.remove(record)
 
-    def _force(self, record: Record | None, distances: dict[int, float]) -> bool | None:
+    def _force(
+        self, record: Record | None, threshold: float, distances: dict[int, float]
+    ) -> bool | None:
         """Return whether to force an upload; None to leave the worker alone."""
         if record is None:
             return True
@@ -337,7 +339,7 @@ class LasgServer:
             return True
         if self.rule.decided_by != "server":
             return False
-        return True if self._server_lhs(record, distances) > self.threshold else None
+        return True if self._server_lhs(record, distances) > threshold else None
 
     def _server_lhs(self, record: Record, distances: dict[int, float]) -> float:
         rule = self.rule
