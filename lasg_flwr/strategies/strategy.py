@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from logging import INFO, WARNING
+from logging import INFO
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ..rules import Rule
 from ..server import LasgServer, Weighting
 from ..steps import ServerStep
 from .exchange import Closing
+from .farewell import farewell
 from .intake import Intake
 from .loop import EvaluateFn, Loop
 from .model import Model
@@ -279,38 +281,43 @@ class LasgStrategy(Strategy):
         ------
         CheckpointError
             If there is a checkpoint, but of another model, rule or version.
+        StateInUseError
+            If another run is using `checkpoint_dir`.
         """
-        self.begin(initial_arrays)
-        server, model = self._running()
-        log(INFO, "Starting %s:", self.__class__.__name__)
-        log_strategy_start_info(
-            num_rounds, initial_arrays, train_config, evaluate_config
-        )
-        self.summary()
-        loop = Loop(
-            self,
-            grid,
-            timeout,
-            self.closing,
-            train_config or ConfigRecord(),
-            evaluate_config or ConfigRecord(),
-            evaluate_fn,
-        )
-        arrays = initial_arrays
-        if server.round:
-            arrays = records.named_arrays(model.arrays(server.theta))
-        try:
+        checkpoints = self._checkpoints
+        lock = nullcontext() if checkpoints is None else checkpoints.locked()
+        with lock, farewell(self._last_words):
+            self._started = None
+            self.begin(initial_arrays)
+            server, model = self._running()
+            log(INFO, "Starting %s:", self.__class__.__name__)
+            log_strategy_start_info(
+                num_rounds, initial_arrays, train_config, evaluate_config
+            )
+            self.summary()
+            loop = Loop(
+                self,
+                grid,
+                timeout,
+                self.closing,
+                train_config or ConfigRecord(),
+                evaluate_config or ConfigRecord(),
+                evaluate_fn,
+            )
+            arrays = initial_arrays
+            if server.round:
+                arrays = records.named_arrays(model.arrays(server.theta))
             result = loop.run(arrays, server.round, num_rounds)
             self._save(last=True)
-        except BaseException:
-            log(WARNING, "lasg: stopped in round %d; %s", server.round, self._remedy())
-            raise
         return LasgResult(**vars(result), ledger=server.ledger)
 
-    def _remedy(self) -> str:
+    def _last_words(self) -> str:
+        done = 0 if self._started is None else self.server.round
         if self._checkpoints is None:
-            return "pass checkpoint_dir=... to be able to resume"
-        return f"run it again to resume from {self._checkpoints.path}"
+            remedy = "pass checkpoint_dir=... to be able to resume"
+        else:
+            remedy = self._checkpoints.remedy()
+        return f"stopped in round {done}; {remedy}"
 
     def _save(self, last: bool = False) -> None:
         """Write the checkpoint if one is due; `last` if none was for this round."""
