@@ -161,9 +161,9 @@ def test_buffers_and_integers_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rule": "pse"}, "fingerprint"),
-        ({"codec": "topk:k=2"}, "fingerprint"),
-        ({"server_memory": "sum-only"}, "fingerprint"),
+        ({"rule": "pse"}, "rule is 'wk2"),
+        ({"codec": "topk:k=2"}, "codec is 'dense'"),
+        ({"server_memory": "sum-only"}, "full_codec|server_memory is 'per-worker'"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(

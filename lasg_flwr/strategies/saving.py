@@ -39,6 +39,10 @@ class Checkpoints:
         self.path = folder / FILE
         self.every = every
 
+    def __str__(self) -> str:
+        rounds = "every round" if self.every == 1 else f"every {self.every} rounds"
+        return f"Checkpoint: {self.path}, {rounds}; after a stop run it again to resume"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other runs off this folder.

@@ -1,7 +1,7 @@
 """LasgStrategy: the server's state machine as a Flower strategy (Message API)."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from logging import INFO
@@ -15,15 +15,11 @@ from flwr.app import (
     Message,
     MessageType,
     MetricRecord,
-    RecordDict,
 )
 from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
-from flwr.serverapp.strategy.strategy_utils import (
-    aggregate_metricrecords,
-    log_strategy_start_info,
-)
+from flwr.serverapp.strategy.strategy_utils import log_strategy_start_info
 
 from .. import records, traffic
 from ..codecs import Codec
@@ -37,12 +33,11 @@ from .exchange import Closing
 from .farewell import farewell
 from .intake import Intake
 from .loop import EvaluateFn, Loop
+from .metrics import Metrics, MetricsAggregation
 from .model import Model
 from .reports import Reports
 from .sampling import sample, wait_for_nodes
 from .saving import Checkpoints
-
-MetricsAggregation = Callable[[list[RecordDict], str], MetricRecord]
 
 
 @dataclass(repr=False)
@@ -210,10 +205,8 @@ class LasgStrategy(Strategy):
         self.min_evaluate_nodes = min_evaluate_nodes if fraction_evaluate else 0
         self.min_available_nodes = min_available_nodes
         self.weighted_by_key = weighted_by_key
-        self.train_metrics_aggr_fn = train_metrics_aggr_fn or aggregate_metricrecords
-        self.evaluate_metrics_aggr_fn = (
-            evaluate_metrics_aggr_fn or aggregate_metricrecords
-        )
+        self._train_metrics = Metrics(train_metrics_aggr_fn, weighted_by_key)
+        self._evaluate_metrics = Metrics(evaluate_metrics_aggr_fn, weighted_by_key)
         self.closing = Closing(round_seconds, reply_share)
         self.wait_seconds = wait_seconds
         self.resume = resume
@@ -334,6 +327,8 @@ class LasgStrategy(Strategy):
         log(INFO, "\t│\t├── Rule: %s (c = %g)", self.server.rule, self.server.c)
         log(INFO, "\t│\t├── Codec: %s | memory: %s", settings.codec, settings.memory)
         log(INFO, "\t│\t└── Server memory: %s", settings.server_memory)
+        if self._checkpoints is not None:
+            log(INFO, "\t├──> %s", self._checkpoints)
         log(INFO, "\t└──> Sampling:")
         fractions = (self.fraction_train, self.fraction_evaluate)
         log(INFO, "\t\t├── Fraction: train (%.2f) | evaluate (%.2f)", *fractions)
@@ -382,9 +377,7 @@ class LasgStrategy(Strategy):
         self._intake.close(report.round)
         self._reports.add(report, server.ledger, time.perf_counter() - self._opened)
         self._save()
-        metrics = MetricRecord()
-        if contents:
-            metrics = self.train_metrics_aggr_fn(contents, self.weighted_by_key)
+        metrics = self._train_metrics.aggregate(contents) or MetricRecord()
         metrics.update(server.ledger.as_metrics())
         return records.named_arrays(model.arrays(server.theta)), metrics
 
@@ -415,9 +408,7 @@ class LasgStrategy(Strategy):
                 contents.append(found)
             except WireError as error:
                 self._intake.complain(message, str(error))
-        if not contents:
-            return None
-        return self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key)
+        return self._evaluate_metrics.aggregate(contents)
 
     def _running(self) -> tuple[LasgServer, Model]:
         if self._started is None:
