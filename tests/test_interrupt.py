@@ -129,20 +129,22 @@ def test_flowers_exit_handlers_say_it_once_and_before_the_log_is_uploaded(
 ) -> None:
     handlers: list[Callable[[], None]] = []
     monkeypatch.setattr(farewell, "add_exit_handler", handlers.append)
-    monkeypatch.setattr(farewell, "_registered", threading.Event())
+    for name in ("_registered", "_ending"):
+        monkeypatch.setattr(farewell, name, threading.Event())
     strategy = _strategy(tmp_path, OPTIONS["wk2 topk"])
 
     def end(round_: int, arrays: ArrayRecord) -> None:
         if round_ == 2:
             for handler in handlers:
                 _collect(handler)  # in a simulation, from another thread
-            assert caplog.text.count("run it again to resume") == 1
-            raise SystemExit
+            assert caplog.text.count("run it again to resume from") == 1
 
     with pytest.raises(SystemExit):
         strategy.start(_grid(), initial_arrays(), ROUNDS, evaluate_fn=end)
     assert len(handlers) == 1
-    assert caplog.text.count("run it again to resume") == 1
+    assert caplog.text.count("run it again to resume from") == 1
+    assert strategy.server.round == 2  # no other round was begun
+    farewell._ending.clear()
     _start(_strategy(tmp_path, OPTIONS["wk2 topk"]), _grid())
     handlers[0]()
-    assert caplog.text.count("run it again to resume") == 1
+    assert caplog.text.count("run it again to resume from") == 1

@@ -29,6 +29,7 @@ class _LastWords:
 
 _running: list[_LastWords] = []
 _registered = threading.Event()
+_ending = threading.Event()
 
 
 @contextmanager
@@ -61,6 +62,19 @@ def farewell(words: Callable[[], str]) -> Iterator[None]:
         _running.remove(last)
 
 
+def leave_if_ending() -> None:
+    """Leave the run if the process ends: a simulation's would go on until it is killed.
+
+    Raises
+    ------
+    SystemExit
+        Once Flower has called its exit handlers.
+    """
+    if _ending.is_set():
+        raise SystemExit
+
+
 def _say_all() -> None:
+    _ending.set()
     for last in list(_running):
         last.say()

@@ -84,3 +84,67 @@ class Complaints:
         """Forget all nodes that are not connected any more."""
         known = set(connected)
         self._seen = {node: s for node, s in self._seen.items() if node in known}
+
+
+class Failures:
+    """Whoever was asked in a round and gave no valid answer, and what follows from it.
+
+    Parameters
+    ----------
+    fail_limit : int or None
+        See `Patience`.
+    """
+
+    def __init__(self, fail_limit: int | None) -> None:
+        self._patience = Patience(fail_limit)
+        self._complaints = Complaints()
+        self._failing: dict[int, str] = {}
+        self._asked = 0
+        self._silent = False
+
+    def keep(self, connected: list[int]) -> None:
+        """Forget all nodes that are not connected any more."""
+        self._patience.keep(connected)
+        self._complaints.keep(connected)
+
+    def reachable(self, nodes: list[int], round_: int) -> list[int]:
+        """Return the nodes that are not left alone for their failures."""
+        return self._patience.reachable(nodes, round_)
+
+    def open(self, asked: list[int]) -> None:
+        """Begin a round: whoever does not answer fails."""
+        self._asked = len(asked)
+        self._failing = dict.fromkeys(asked, "no reply in time")
+
+    def about(self, node: int, reason: str | None) -> None:
+        """Note why a node fails; log it once for each node and reason."""
+        self._complaints.about(node, reason)
+        if node in self._failing:
+            self._failing[node] = reason or "no reason given"
+
+    def answered(self, node: int, valid: bool = True) -> None:
+        """Note an answer; one that is not valid does not make good for failures."""
+        self._failing.pop(node, None)
+        if valid:
+            self._patience.answered(node)
+
+    def close(self, round_: int) -> None:
+        """End the round: leave nodes alone that failed too often."""
+        silent = len(self._failing) == self._asked > 0
+        if silent and not self._silent:
+            log(
+                WARNING,
+                "lasg: round %d: none of %d nodes gave a valid answer in time; if it "
+                "goes on like this, give them more time or look at the nodes",
+                round_,
+                self._asked,
+            )
+        self._silent = silent
+        for node, reason in self._failing.items():
+            if self._patience.failed(node, round_) == 1:
+                self._complaints.about(
+                    node,
+                    f"failed {self._patience.limit} times in a row: it is contacted "
+                    f"less and less until it answers; the last reason: {reason}",
+                )
+        self._failing = {}

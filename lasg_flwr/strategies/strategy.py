@@ -215,10 +215,7 @@ class LasgStrategy(Strategy):
             if checkpoint_dir is None
             else Checkpoints(Path(checkpoint_dir), checkpoint_every)
         )
-        self._reports = Reports(
-            None if log_file is None else Path(log_file),
-            None if tensorboard_dir is None else Path(tensorboard_dir),
-        )
+        self._reports = Reports(log_file, tensorboard_dir)
         self._intake = Intake(fail_limit)
         self._started: tuple[LasgServer, Model] | None = None
         self._opened = 0.0
@@ -344,7 +341,7 @@ class LasgStrategy(Strategy):
         if self.fraction_train == 0.0:
             return []
         nodes = self._sample(grid, self.fraction_train, self.min_train_nodes)
-        nodes = self._intake.reachable(nodes, server.round)
+        nodes = self._intake.failures.reachable(nodes, server.round)
         config["server-round"] = server_round
         packed = records.model_record(model.packed(server.theta))
         self._opened = time.perf_counter()
@@ -374,7 +371,7 @@ class LasgStrategy(Strategy):
         taken = [self._intake.take(server, reply) for reply in replies]
         contents = [content for content in taken if content is not None]
         report = server.close_round()
-        self._intake.close(report.round)
+        self._intake.failures.close(report.round)
         self._reports.add(report, server.ledger, time.perf_counter() - self._opened)
         self._save()
         metrics = self._train_metrics.aggregate(contents) or MetricRecord()
@@ -428,7 +425,7 @@ class LasgStrategy(Strategy):
             grid.get_node_ids, available, wait_seconds=self.wait_seconds
         )
         self._note_absent(set(nodes))
-        self._intake.keep(nodes)
+        self._intake.failures.keep(nodes)
         nodes.sort(key=self._order)
         count = max(int(len(nodes) * fraction), minimum)
         return sample(nodes, count, server.settings.seed, server.round)
