@@ -23,7 +23,12 @@ class Oracle(Protocol):
     - ``metrics()``: a dict of numbers about the last gradient, sent with the reply;
     - ``evaluate(theta)``: ``(loss, num_examples, metrics)`` on local test data;
     - ``gradients_per_call``: minibatch gradients that one call computes (default 1);
-    - ``size``: the length p of θ, so that a wrong one is refused up front.
+    - ``size``: the length p of θ, so that a wrong one is refused up front;
+    - ``load_buffers(values)`` and ``buffers()``: take over the server's buffers, such
+      as BatchNorm statistics, as a read-only float32 vector, and return what they are
+      now, in a vector of the same length. They are loaded before each gradient; an
+      upload carries what the gradient at θ^k made of them, and the server averages
+      that as values. Neither must cost more than a copy.
     """
 
     @property
