@@ -58,6 +58,27 @@ class Oracle(Protocol):
         """
 
 
+class OracleWrapper:
+    """An oracle around another: whatever it does not define itself is the other's.
+
+    So `size`, `evaluate`, `buffers` and all else that an `Oracle` may offer pass
+    through, and are missing where the inner oracle has none.
+
+    Attributes
+    ----------
+    oracle : Oracle
+        The inner one.
+    """
+
+    oracle: Oracle
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the inner oracle has under this name."""
+        if name == "oracle" or name.startswith("_"):  # a copy that is not made yet
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        return getattr(self.oracle, name)
+
+
 class BatchedGradient(Protocol):
     """Gradients of many workers in one call, for the in-process engine."""
 
