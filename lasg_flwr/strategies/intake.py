@@ -117,7 +117,7 @@ class Intake:
         self._silent = silent
         for node, reason in self._failing.items():
             if self._patience.failed(node, round_) == 1:
-                self._complaints.about(
+                self._complaints.consequence(
                     node,
                     f"failed {self._patience.limit} times in a row: it is contacted "
                     f"less and less until it answers; the last reason: {reason}",
