@@ -6,6 +6,9 @@ from logging import DEBUG, INFO, WARNING
 
 from flwr.common import log
 
+from ..messages import Reply
+from ..server import LasgServer
+
 LONGEST_PAUSE = 64
 """Rounds that a failing node is left alone for at most."""
 
@@ -74,17 +77,26 @@ class Complaints:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[int, set[str]] = {}
+        self._seen: dict[int | None, set[str]] = {}
 
-    def about(self, node: int, reason: str | None) -> None:
-        """Log a reason as a warning the first time, at DEBUG from then on."""
+    def about(self, node: int | None, reason: str | None) -> None:
+        """Log a reason as a warning the first time, at DEBUG from then on.
+
+        Parameters
+        ----------
+        node : int or None
+            Which node failed; None where that is not known.
+        reason : str or None
+            What it said.
+        """
         reason = (reason or "no reason given")[:_REASON_CHARACTERS]
         kind = _NUMBER.sub("#", reason)
         seen = self._seen.setdefault(node, set())
         new = kind not in seen and len(seen) < _REASONS_PER_NODE
         if new:
             seen.add(kind)
-        log(WARNING if new else DEBUG, "lasg: node %d: %s", node, reason)
+        who = "a client" if node is None else f"node {node}"
+        log(WARNING if new else DEBUG, "lasg: %s: %s", who, reason)
 
     def consequence(self, node: int, text: str) -> None:
         """Log what comes of a node's failures: at INFO if they were warned of."""
@@ -94,3 +106,29 @@ class Complaints:
         """Forget all nodes that are not connected any more."""
         known = set(connected)
         self._seen = {node: s for node, s in self._seen.items() if node in known}
+
+
+class Doubts:
+    """Warns once of what is legal, but hardly meant."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def about(self, server: LasgServer, reply: Reply, is_update: bool) -> None:
+        """Look at a reply; `is_update` where it is about a pseudo-gradient."""
+        if is_update and not server.step.is_one:
+            self._say(
+                "the clients send updates of the model, not gradients, but the "
+                f"server's step is {server.step.name}: pass step=1.0 to the strategy"
+            )
+        if server.buffers.size and reply.payload and not reply.buffers:
+            self._say(
+                "uploads come without buffers, so that the model's keep their values: "
+                "give the clients' oracle load_buffers() and buffers(), or pass "
+                "buffers=() to train them like parameters"
+            )
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            log(WARNING, "lasg: %s", text)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from logging import INFO, WARNING
+from logging import INFO
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from ..errors import WireError
 from ..ledger import Ledger
 from ..messages import Reply
 from ..server import LasgServer
+from .faults import Complaints, Doubts
 from .model import Model, batch_norm_statistics, named_by_position
 from .sampling import sample
 
@@ -112,6 +113,8 @@ class LegacyLasgStrategy(Strategy):
         self.initial_parameters = initial_parameters
         self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
         self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
+        self._complaints = Complaints()
+        self._doubts = Doubts()
         self._started: tuple[LasgServer, Model] | None = None
 
     def __repr__(self) -> str:
@@ -175,7 +178,7 @@ class LegacyLasgStrategy(Strategy):
         server, _ = self._running()
         for failure in failures:
             server.refuse("failure")
-            log(WARNING, "lasg: a client failed: %s", failure)
+            self._complain_of(failure)
         kept = [(r.num_examples, _user(r)) for p, r in results if self._keep(p, r)]
         self._close(server)
         metrics: dict[str, Scalar] = {}
@@ -260,15 +263,27 @@ class LegacyLasgStrategy(Strategy):
             reply = _read(result)
         except WireError as error:
             server.refuse("malformed")
-            log(WARNING, "lasg: reply of client %s: %s", proxy.cid, error)
+            self._complain(proxy, str(error))
             return False
         if reply is None:
             server.refuse("empty")
             return False
+        is_update = result.metrics.get(records.UPDATE_KEY) is True
+        self._doubts.about(server, reply, is_update)
         verdict = server.receive(node_of(proxy.cid), reply)
         if not verdict.kept:
-            log(WARNING, "lasg: reply of client %s: %s", proxy.cid, verdict.detail)
+            self._complain(proxy, verdict.detail)
         return verdict.kept
+
+    def _complain(self, proxy: ClientProxy, reason: str) -> None:
+        self._complaints.about(node_of(proxy.cid), f"client {proxy.cid}: {reason}")
+
+    def _complain_of(self, failure: tuple[ClientProxy, FitRes] | BaseException) -> None:
+        if isinstance(failure, BaseException):
+            self._complaints.about(None, f"{type(failure).__name__}: {failure}")
+        else:
+            proxy, result = failure
+            self._complain(proxy, result.status.message)
 
 
 def node_of(cid: str) -> int:
@@ -288,7 +303,8 @@ def _order(server: LasgServer, node: int) -> tuple[bool, int]:
 
 
 def _user(result: FitRes) -> dict[str, Scalar]:
-    return {k: v for k, v in result.metrics.items() if k != records.HEADER_KEY}
+    ours = (records.HEADER_KEY, records.UPDATE_KEY)
+    return {name: value for name, value in result.metrics.items() if name not in ours}
 
 
 def _read(result: FitRes) -> Reply | None:
