@@ -6,9 +6,6 @@ from logging import DEBUG, INFO, WARNING
 
 from flwr.common import log
 
-from ..messages import Reply
-from ..server import LasgServer
-
 LONGEST_PAUSE = 64
 """Rounds that a failing node is left alone for at most."""
 
@@ -77,26 +74,17 @@ class Complaints:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[int | None, set[str]] = {}
+        self._seen: dict[int, set[str]] = {}
 
-    def about(self, node: int | None, reason: str | None) -> None:
-        """Log a reason as a warning the first time, at DEBUG from then on.
-
-        Parameters
-        ----------
-        node : int or None
-            Which node failed; None where that is not known.
-        reason : str or None
-            What it said.
-        """
+    def about(self, node: int, reason: str | None) -> None:
+        """Log a reason as a warning the first time, at DEBUG from then on."""
         reason = (reason or "no reason given")[:_REASON_CHARACTERS]
         kind = _NUMBER.sub("#", reason)
         seen = self._seen.setdefault(node, set())
         new = kind not in seen and len(seen) < _REASONS_PER_NODE
         if new:
             seen.add(kind)
-        who = "a client" if node is None else f"node {node}"
-        log(WARNING if new else DEBUG, "lasg: %s: %s", who, reason)
+        log(WARNING if new else DEBUG, "lasg: node %d: %s", node, reason)
 
     def consequence(self, node: int, text: str) -> None:
         """Log what comes of a node's failures: at INFO if they were warned of."""
@@ -108,27 +96,65 @@ class Complaints:
         self._seen = {node: s for node, s in self._seen.items() if node in known}
 
 
-class Doubts:
-    """Warns once of what is legal, but hardly meant."""
+class Failures:
+    """Whoever was asked in a round and gave no valid answer, and what follows from it.
 
-    def __init__(self) -> None:
-        self._said: set[str] = set()
+    Parameters
+    ----------
+    fail_limit : int or None
+        See `Patience`.
+    """
 
-    def about(self, server: LasgServer, reply: Reply, is_update: bool) -> None:
-        """Look at a reply; `is_update` where it is about a pseudo-gradient."""
-        if is_update and not server.step.is_one:
-            self._say(
-                "the clients send updates of the model, not gradients, but the "
-                f"server's step is {server.step.name}: pass step=1.0 to the strategy"
+    def __init__(self, fail_limit: int | None) -> None:
+        self._patience = Patience(fail_limit)
+        self._complaints = Complaints()
+        self._failing: dict[int, str] = {}
+        self._asked = 0
+        self._silent = False
+
+    def keep(self, connected: list[int]) -> None:
+        """Forget all nodes that are not connected any more."""
+        self._patience.keep(connected)
+        self._complaints.keep(connected)
+
+    def reachable(self, nodes: list[int], round_: int) -> list[int]:
+        """Return the nodes that are not left alone for their failures."""
+        return self._patience.reachable(nodes, round_)
+
+    def open(self, asked: list[int]) -> None:
+        """Begin a round: whoever does not answer fails."""
+        self._asked = len(asked)
+        self._failing = dict.fromkeys(asked, "no reply in time")
+
+    def about(self, node: int, reason: str | None) -> None:
+        """Note why a node fails; log it once for each node and reason."""
+        self._complaints.about(node, reason)
+        if node in self._failing:
+            self._failing[node] = reason or "no reason given"
+
+    def answered(self, node: int, valid: bool = True) -> None:
+        """Note an answer; one that is not valid does not make good for failures."""
+        self._failing.pop(node, None)
+        if valid:
+            self._patience.answered(node)
+
+    def close(self, round_: int) -> None:
+        """End the round: leave nodes alone that failed too often."""
+        silent = len(self._failing) == self._asked > 0
+        if silent and not self._silent:
+            log(
+                WARNING,
+                "lasg: round %d: none of %d nodes gave a valid answer in time; if it "
+                "goes on like this, give them more time or look at the nodes",
+                round_,
+                self._asked,
             )
-        if server.buffers.size and reply.payload and not reply.buffers:
-            self._say(
-                "uploads come without buffers, so that the model's keep their values: "
-                "give the clients' oracle load_buffers() and buffers(), or pass "
-                "buffers=() to train them like parameters"
-            )
-
-    def _say(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            log(WARNING, "lasg: %s", text)
+        self._silent = silent
+        for node, reason in self._failing.items():
+            if self._patience.failed(node, round_) == 1:
+                self._complaints.consequence(
+                    node,
+                    f"failed {self._patience.limit} times in a row: it is contacted "
+                    f"less and less until it answers; the last reason: {reason}",
+                )
+        self._failing = {}
