@@ -5,7 +5,6 @@ from hashlib import blake2b
 from logging import INFO, WARNING
 from typing import Any
 
-import numpy as np
 from flwr.common import (
     EvaluateIns,
     EvaluateRes,
@@ -29,7 +28,7 @@ from .. import records
 from ..errors import WireError
 from ..ledger import Ledger
 from ..messages import Reply
-from ..server import LasgServer
+from ..server import LasgServer, check_options
 from .model import Model
 from .sampling import sample
 
@@ -95,7 +94,7 @@ class LegacyLasgStrategy(Strategy):
     ) -> None:
         super().__init__()
         self._options = {"rule": rule, "codec": codec, **server_options}
-        LasgServer(np.zeros(2, np.float32), **self._options)  # refuse bad ones
+        check_options(**self._options)
         self.fraction_fit = fraction_fit
         self.fraction_evaluate = fraction_evaluate
         self.min_fit_clients = min_fit_clients
