@@ -154,6 +154,8 @@ class LasgWorker:
             kept, forced = None, True
         else:
             forced = base is None or request.force
+        if hasattr(self.oracle, "start_round"):
+            self.oracle.start_round(request.round)
         rng = self._generator(request, BATCH)
         return Task(
             request,
