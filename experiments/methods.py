@@ -128,10 +128,15 @@ def wrap(
         return oracle, parameters.learning_rate
     inner: Oracle = oracle
     if method == SPARSE_METHOD:
-        initial = parameters.initial_batch or oracle.batch_size
-        schedule = BatchSchedule(initial, parameters.batch_growth)
-        inner = GrowingBatches(oracle, schedule)
+        inner = _grown(oracle, parameters)
     return LocalSteps(inner, steps, parameters.learning_rate), 1.0
+
+
+def _grown(oracle: LinearOracle, parameters: Hyperparameters) -> Oracle:
+    initial, growth = parameters.initial_batch, parameters.batch_growth
+    if initial is None and growth == 1.0:
+        return oracle
+    return GrowingBatches(oracle, BatchSchedule(initial or oracle.batch_size, growth))
 
 
 def _smoothness(oracle: LinearOracle, parameters: Hyperparameters) -> float:
