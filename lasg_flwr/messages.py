@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from .codecs import Codec, codec_from
+from .codecs import Codec
+from .cycle import codec_of, cycle_from
 from .errors import WireError
 from .rules import Rule, rule_from
 from .vectors import F32, NO_BUFFERS
@@ -35,7 +36,8 @@ class Settings:
     Attributes
     ----------
     rule, codec : str
-        String forms. The worker's form of a rule has neither c nor L_m.
+        String forms. The worker's form of a rule has neither c nor L_m; the codec may
+        be a cycle over workers, see `lasg_flwr.cycle`.
     memory : {"innovation", "gradient", "error"}
         What an upload is relative to: the last decoded gradient, nothing, or what
         earlier uploads left out.
@@ -65,7 +67,7 @@ class Settings:
             raise ValueError(
                 f"seed must be an integer in [0, 2**64), got {self.seed!r}"
             )
-        codec = self.codec_object
+        codecs = cycle_from(self.codec)
         if self.memory == "error":
             self._check_error_memory()
         if self.memory == "gradient" and self.server_memory == "sum-only":
@@ -73,7 +75,7 @@ class Settings:
                 "gradient memory needs server_memory='per-worker': the server must "
                 "subtract a worker's old gradient; or choose memory='innovation'"
             )
-        if self.memory == "gradient" and codec.omega(2) is None:
+        if self.memory == "gradient" and any(c.omega(2) is None for c in codecs):
             raise ValueError(
                 f"codec {self.codec!r} is biased, so it cannot be used with gradient "
                 "memory; choose memory='innovation' or an unbiased codec"
@@ -97,10 +99,9 @@ class Settings:
         """The rule."""
         return rule_from(self.rule)
 
-    @cached_property
-    def codec_object(self) -> Codec:
-        """The codec of the run."""
-        return codec_from(self.codec)
+    def codec_for(self, key: int) -> Codec:
+        """Return the codec of the worker `key`."""
+        return codec_of(self.codec, key)
 
     @cached_property
     def h_dtype(self) -> type[np.floating[Any]]:
@@ -112,7 +113,8 @@ class Settings:
         """Whether a worker with a known base sends g − h_m rather than g."""
         if self.memory != "innovation":
             return False
-        return self.server_memory == "sum-only" or not self.codec_object.lossless
+        lossless = all(codec.lossless for codec in cycle_from(self.codec))
+        return self.server_memory == "sum-only" or not lossless
 
 
 class Request(NamedTuple):
@@ -135,7 +137,7 @@ class Request(NamedTuple):
     force : bool
         Whether the worker must upload.
     full_codec : str
-        Codec of a full upload to this request.
+        Codec of a full upload to this request, or a cycle of them.
     buffers : ndarray, shape (B,), float32
         The server's buffers (BatchNorm statistics), read-only.
     """
@@ -200,7 +202,7 @@ class Request(NamedTuple):
             raise ValueError(f"bad threshold {self.threshold!r}")
         if not isinstance(self.force, bool):
             raise ValueError(f"bad force {self.force!r}")
-        codec_from(self.full_codec)
+        cycle_from(self.full_codec)
 
 
 def _fixed(value: bytes) -> bytes:

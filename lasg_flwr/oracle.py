@@ -20,6 +20,9 @@ class Oracle(Protocol):
     An oracle may also offer (each is looked up by name and used if there):
 
     - ``configure(config)``: is given the server's ``train_config`` before a round;
+    - ``start_round(k)``: is given the server's round counter k before ``draw``, or the
+      local iteration t = kH + h before each draw inside `lasg_flwr.local.LocalSteps`;
+    - ``draw_batch(rng, size)``: draws that many examples, see `lasg_flwr.growing`;
     - ``metrics()``: a dict of numbers about the last gradient, sent with the reply;
     - ``evaluate(theta)``: ``(loss, num_examples, metrics)`` on local test data;
     - ``gradients_per_call``: minibatch gradients that one call computes (default 1);

@@ -3,6 +3,7 @@
 import copy
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal, NamedTuple
@@ -19,8 +20,8 @@ from .aggregate import (
     Upload,
 )
 from .buffers import BufferMean
-from .codecs import Codec, codec_from, spec_of
-from .errors import LasgError, WireError
+from .cycle import CodecChoice, check_kept, codec_of, cycle_from, cycle_spec
+from .errors import CodecSizeError, LasgError, WireError
 from .history import StepHistory
 from .ledger import Ledger
 from .messages import (
@@ -107,8 +108,9 @@ class LasgServer:
         θ^0.
     rule : str or Rule (default: "wk2")
         Who uploads.
-    codec : str or Codec (default: "dense")
-        How uploads are encoded.
+    codec : str, Codec, or sequence of these (default: "dense")
+        How uploads are encoded; of several, worker m uses entry m mod n, see
+        `lasg_flwr.cycle`.
     memory : {"innovation", "gradient", "error"} (default: "innovation")
         Whether an upload carries g − h_m, g, or e_m + g (rule ``"sgd"`` only).
     server_memory : {"per-worker", "sum-only"} (default: "per-worker")
@@ -117,7 +119,7 @@ class LasgServer:
         The server's step; a number is plain SGD's learning rate.
     weights : {"equal", "examples"} (default: "equal")
         w_m; fixed at a worker's first acceptance.
-    full_codec : str or Codec, optional
+    full_codec : str, Codec, or sequence of these, optional
         Codec of full uploads after a worker's first; left out, "dense" under
         sum-only memory and the run's codec otherwise.
     gone_share : float (default: 0.25)
@@ -156,13 +158,13 @@ class LasgServer:
         self,
         theta: NDArray[Any],
         rule: str | Rule = "wk2",
-        codec: str | Codec = "dense",
+        codec: CodecChoice = "dense",
         *,
         memory: Memory = "innovation",
         server_memory: ServerMemory = "per-worker",
         step: float | ServerStep = 0.1,
         weights: Weighting = "equal",
-        full_codec: str | Codec | None = None,
+        full_codec: CodecChoice | None = None,
         gone_share: float = 0.25,
         seed: int = 0,
         norm_bound: float | None = None,
@@ -181,19 +183,19 @@ class LasgServer:
             raise ValueError(f"gone_share must lie in [0, 1], got {gone_share!r}")
         self.weights = weights
         self.gone_share = gone_share
-        codec = codec_from(codec)
+        spec = cycle_spec(codec)
         self.settings = Settings(
-            worker_spec(self.rule), spec_of(codec), memory, server_memory, seed
+            worker_spec(self.rule), spec, memory, server_memory, seed
         )
-        sum_only = server_memory == "sum-only"
-        fallback = "dense" if sum_only else codec
-        self.full_codec = spec_of(codec_from(full_codec or fallback))
-        if not self.settings.sends_innovations and self.full_codec != spec_of(codec):
+        fallback = "dense" if server_memory == "sum-only" else spec
+        self.full_codec = cycle_spec(full_codec or fallback)
+        if not self.settings.sends_innovations and self.full_codec != spec:
             raise ValueError(
-                f"full_codec {self.full_codec!r} would replace the codec "
-                f"{spec_of(codec)!r}: all uploads of this run are full; leave it out"
+                f"full_codec {self.full_codec!r} would replace the codec {spec!r}: all "
+                "uploads of this run are full; leave it out"
             )
-        codec.innovation_gain(self.theta.size)
+        for entry in cycle_from(spec):
+            entry.innovation_gain(self.theta.size)
         self.session = secrets.token_bytes(SESSION_BYTES)
         self.round = 0
         self.history = StepHistory(self.rule.d_max)
@@ -204,6 +206,8 @@ class LasgServer:
         self.model_bytes = model_bytes or self.theta.nbytes + self.buffers.nbytes
         self.aggregate = _aggregate(self.settings, self.theta.size)
         self._open: _Round | None = None
+        if memory == "error":
+            check_kept(spec, self.theta.size)
 
     def _threshold_constant(self) -> float:
         if self.rule.c is not None:
@@ -426,7 +430,7 @@ class LasgServer:
         if not full and (reply.base is None or not self.settings.sends_innovations):
             raise WireError("illegal innovation: without a base, or in a run without")
         spec = request.full_codec if full else self.settings.codec
-        codec, size = codec_from(spec), self.theta.size
+        codec, size = codec_of(spec, reply.key), self.theta.size
         damped = not full or self.settings.memory == "error"
         gain = codec.innovation_gain(size) if damped else 1.0
         try:
@@ -525,6 +529,18 @@ class LasgServer:
         """Raise `LasgError` while a round is open."""
         if self._open is not None:
             raise LasgError(f"cannot {what} while round {self.round} is open")
+
+
+def check_options(**options: Any) -> None:
+    """Refuse arguments of `LasgServer` that are bad whatever the model.
+
+    Raises
+    ------
+    ValueError
+        As `LasgServer` does.
+    """
+    with suppress(CodecSizeError):
+        LasgServer(np.zeros(2, np.float32), **options)
 
 
 def _server_step(step: float | ServerStep) -> ServerStep:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from . import buffers
-from .codecs import Codec, codec_from
+from .codecs import Codec
+from .cycle import codec_of
 from .errors import NonFiniteGradientError
 from .memories import (
     Encoded,
@@ -174,6 +175,8 @@ class LasgWorker:
             kept, forced = None, True
         else:
             forced = base is None or request.force
+        if hasattr(self.oracle, "start_round"):
+            self.oracle.start_round(request.round)
         rng = self._generator(request, BATCH)
         return Task(
             request,
@@ -215,9 +218,10 @@ class LasgWorker:
     def _encoded(self, request: Request, base: Slot | None, gradient: F32) -> Encoded:
         settings = request.settings
         if base is not None and base.h is not None and settings.sends_innovations:
-            rng = self._rounding(settings.codec_object, request)
-            return encode_innovation(settings, gradient, base.h, rng)
-        codec = codec_from(request.full_codec)
+            codec = settings.codec_for(self.key)
+            rng = self._rounding(codec, request)
+            return encode_innovation(codec, gradient, base.h, rng)
+        codec = codec_of(request.full_codec, self.key)
         rng = self._rounding(codec, request)
         if settings.memory == "error":
             error = self._error(request)
