@@ -217,10 +217,13 @@ def test_a_failed_write_leaves_the_old_file(
     def fail(*args: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        checkpoint.write(path, b"new")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="disk full"):
+            checkpoint.write(path, b"new")
     assert path.read_bytes() == b"old"
+    checkpoint.write(path, b"new")  # takes over what the failure left behind
+    assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
 
 
