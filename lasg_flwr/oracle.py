@@ -126,8 +126,8 @@ def check_form(gradient: Any, theta: F32, key: int) -> None:
     """Raise ValueError unless `gradient` is one at `theta`, by its form."""
     if not isinstance(gradient, np.ndarray):
         raise ValueError(
-            f"the oracle of worker {key} returned a {type(gradient).__name__}, expected "
-            "a NumPy array: convert it, as with tensor.numpy(force=True)"
+            f"the oracle of worker {key} returned a {type(gradient).__name__}, "
+            "expected a NumPy array: convert it, as with tensor.numpy(force=True)"
         )
     if gradient.shape != theta.shape or gradient.dtype.char != "f":
         raise ValueError(
