@@ -120,10 +120,11 @@ class Chaos:
 
     def _new_server(self) -> LasgServer:
         theta = np.zeros(self.problem[0].size, np.float32)
-        return LasgServer(theta, buffers=np.zeros(Running.width), **self.options)
+        return LasgServer(theta, **self.options)
 
     def _new_worker(self, key: int) -> LasgWorker:
-        return LasgWorker(Running(self.problem[key]), key)
+        oracle = self.problem[key]
+        return LasgWorker(Running(oracle) if "buffers" in self.options else oracle, key)
 
     def _capture(self) -> Any:
         arrays, meta = capture(self.server)
