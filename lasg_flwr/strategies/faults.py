@@ -1,7 +1,8 @@
 """Failing nodes: left alone for a growing time, and complained about once."""
 
+import re
 from collections.abc import Iterable
-from logging import DEBUG, WARNING
+from logging import DEBUG, INFO, WARNING
 
 from flwr.common import log
 
@@ -10,6 +11,7 @@ LONGEST_PAUSE = 64
 
 _REASON_CHARACTERS = 300
 _REASONS_PER_NODE = 16
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 class Patience:
@@ -66,7 +68,10 @@ class Patience:
 
 
 class Complaints:
-    """Logs a node's failure once for each reason; peers choose what they say."""
+    """Logs a node's failure once for each reason; peers choose what they say.
+
+    Reasons that differ in numbers alone, such as a round or an address, are one.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[int, set[str]] = {}
@@ -74,11 +79,16 @@ class Complaints:
     def about(self, node: int, reason: str | None) -> None:
         """Log a reason as a warning the first time, at DEBUG from then on."""
         reason = (reason or "no reason given")[:_REASON_CHARACTERS]
+        kind = _NUMBER.sub("#", reason)
         seen = self._seen.setdefault(node, set())
-        new = reason not in seen and len(seen) < _REASONS_PER_NODE
+        new = kind not in seen and len(seen) < _REASONS_PER_NODE
         if new:
-            seen.add(reason)
+            seen.add(kind)
         log(WARNING if new else DEBUG, "lasg: node %d: %s", node, reason)
+
+    def consequence(self, node: int, text: str) -> None:
+        """Log what comes of a node's failures: at INFO if they were warned of."""
+        log(INFO if self._seen.get(node) else WARNING, "lasg: node %d: %s", node, text)
 
     def keep(self, connected: Iterable[int]) -> None:
         """Forget all nodes that are not connected any more."""
@@ -142,7 +152,7 @@ class Failures:
         self._silent = silent
         for node, reason in self._failing.items():
             if self._patience.failed(node, round_) == 1:
-                self._complaints.about(
+                self._complaints.consequence(
                     node,
                     f"failed {self._patience.limit} times in a row: it is contacted "
                     f"less and less until it answers; the last reason: {reason}",

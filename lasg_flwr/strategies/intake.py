@@ -1,14 +1,12 @@
 """The replies of a round on their way to the server: read, judged, complained about."""
 
-from logging import WARNING
-
 from flwr.app import Message, RecordDict
-from flwr.common import log
 from flwr.common.constant import ErrorCode
 
 from .. import records
 from ..errors import CompositionError, WireError
 from ..server import LasgServer
+from .doubts import Doubts
 from .faults import Failures
 
 
@@ -29,7 +27,7 @@ class Intake:
     def __init__(self, fail_limit: int | None) -> None:
         self.failures = Failures(fail_limit)
         self._sent: list[Message] = []
-        self._warned = False
+        self._doubts = Doubts()
 
     def open(self, sent: list[Message]) -> None:
         """Begin a round: whoever does not answer fails."""
@@ -60,24 +58,13 @@ class Intake:
             server.refuse("empty")
             self.failures.answered(message.metadata.src_node_id, valid=False)
             return None
-        if records.is_update(message.content) and not server.step.is_one:
-            self._warn_of_step(server)
+        self._doubts.about(server, reply, records.is_update(message.content))
         verdict = server.receive(message.metadata.src_node_id, reply)
         if not verdict.kept:
             self.complain(message, verdict.detail)
             return None
         self.failures.answered(message.metadata.src_node_id)
         return metrics
-
-    def _warn_of_step(self, server: LasgServer) -> None:
-        if not self._warned:
-            self._warned = True
-            log(
-                WARNING,
-                "lasg: the clients send updates of the model, not gradients, but the "
-                "server's step is %s: pass step=1.0 to the strategy",
-                server.step.name,
-            )
 
     def complain(self, message: Message, reason: str | None) -> None:
         """Log a failure once for each node and reason, and count it."""

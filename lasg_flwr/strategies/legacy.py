@@ -1,13 +1,12 @@
 """LegacyLasgStrategy: the same server behind Flower's older strategy interface."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.common import (
     EvaluateIns,
     EvaluateRes,
@@ -31,9 +30,10 @@ from .. import records
 from ..errors import WireError
 from ..ledger import Ledger
 from ..messages import Reply
-from ..server import LasgServer
+from ..server import LasgServer, check_options
+from .doubts import Doubts
 from .faults import Failures
-from .model import Model
+from .model import Model, batch_norm_statistics, named_by_position
 from .reports import Reports
 from .sampling import sample
 
@@ -68,6 +68,9 @@ class LegacyLasgStrategy(Strategy):
     fail_limit, log_file, tensorboard_dir
         See `LasgStrategy`. There are no checkpoints here: Flower's own loop over the
         rounds cannot be taken up in the middle.
+    buffers : iterable of int, optional
+        Positions of floating arrays without gradient, as in `LasgStrategy`; left out,
+        what looks like BatchNorm's, see `batch_norm_statistics`.
     **server_options
         Further arguments of `lasg_flwr.LasgServer`: ``step``, ``seed`` and so on.
 
@@ -104,11 +107,13 @@ class LegacyLasgStrategy(Strategy):
         wait_seconds: float = 86_400.0,
         log_file: str | Path | None = None,
         tensorboard_dir: str | Path | None = None,
+        buffers: Iterable[int] | None = None,
         **server_options: Any,
     ) -> None:
         super().__init__()
         self._options = {"rule": rule, "codec": codec, **server_options}
-        LasgServer(np.zeros(2, np.float32), **self._options)  # refuse bad ones
+        check_options(**self._options)
+        self.buffers = None if buffers is None else [str(int(i)) for i in buffers]
         self.fraction_fit = fraction_fit
         self.fraction_evaluate = fraction_evaluate
         self.min_fit_clients = min_fit_clients
@@ -123,6 +128,7 @@ class LegacyLasgStrategy(Strategy):
         self.wait_seconds = wait_seconds
         self._reports = Reports(log_file, tensorboard_dir)
         self._failures = Failures(fail_limit)
+        self._doubts = Doubts()
         self._opened = 0.0
         self._started: tuple[LasgServer, Model] | None = None
 
@@ -149,15 +155,11 @@ class LegacyLasgStrategy(Strategy):
     ) -> list[tuple[ClientProxy, FitIns]]:
         """Ask the clients that this round needs."""
         if self._started is None:
-            arrays = parameters_to_ndarrays(parameters)
-            model = Model({str(i): array for i, array in enumerate(arrays)})
-            size = model.layout.packed_bytes
-            server = LasgServer(model.theta, model_bytes=size, **self._options)
-            self._started = (server, model)
+            self._started = self._begun(parameters_to_ndarrays(parameters))
         server, model = self._running()
         proxies = self._sample(client_manager, self.fraction_fit, self.min_fit_clients)
         nodes = self._failures.reachable(list(proxies), server.round)
-        packed = ndarrays_to_parameters([model.packed(server.theta)])
+        packed = ndarrays_to_parameters([model.packed(server)])
         self._opened = time.perf_counter()
         user = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
         asked = []
@@ -168,6 +170,21 @@ class LegacyLasgStrategy(Strategy):
         if not asked:  # Flower goes on without aggregate_fit, but θ moves all the same
             self._close(server)
         return asked
+
+    def _begun(self, arrays: NDArrays) -> tuple[LasgServer, Model]:
+        buffers = self.buffers
+        if buffers is None:
+            buffers = batch_norm_statistics(arrays)
+        model = Model(named_by_position(arrays), buffers)
+        server = LasgServer(
+            model.theta,
+            model_bytes=model.layout.packed_bytes,
+            buffers=model.buffers,
+            **self._options,
+        )
+        if buffers:
+            log(INFO, "lasg: arrays %s are buffers", ", ".join(buffers))
+        return server, model
 
     def aggregate_fit(
         self,
@@ -203,7 +220,7 @@ class LegacyLasgStrategy(Strategy):
             **(hook(server_round) if hook else {}),
             records.LAYOUT_KEY: model.layout_json,
         }
-        packed = ndarrays_to_parameters([model.packed(server.theta)])
+        packed = ndarrays_to_parameters([model.packed(server)])
         return [(proxy, EvaluateIns(packed, config)) for proxy in proxies.values()]
 
     def aggregate_evaluate(
@@ -237,7 +254,7 @@ class LegacyLasgStrategy(Strategy):
     def arrays(self) -> NDArrays:
         """Return the current model; Flower's own copy lags behind a silent round."""
         server, model = self._running()
-        return list(model.arrays(server.theta).values())
+        return list(model.arrays(server).values())
 
     def _close(self, server: LasgServer) -> None:
         report = server.close_round()
@@ -293,6 +310,8 @@ class LegacyLasgStrategy(Strategy):
             server.refuse("empty")
             self._failures.answered(node, valid=False)
             return False
+        is_update = result.metrics.get(records.UPDATE_KEY) is True
+        self._doubts.about(server, reply, is_update)
         verdict = server.receive(node, reply)
         if verdict.kept:
             self._failures.answered(node)
@@ -329,7 +348,8 @@ def _aggregated(
 
 
 def _user(result: FitRes) -> dict[str, Scalar]:
-    return {k: v for k, v in result.metrics.items() if k != records.HEADER_KEY}
+    ours = (records.HEADER_KEY, records.UPDATE_KEY)
+    return {name: value for name, value in result.metrics.items() if name not in ours}
 
 
 def _read(result: FitRes) -> Reply | None:
@@ -338,10 +358,10 @@ def _read(result: FitRes) -> Reply | None:
         return None
     if not isinstance(header, bytes) or len(result.parameters.tensors) > 1:
         raise WireError("malformed: no header, or more than one array")
-    payload = b""
+    body = b""
     if result.parameters.tensors:
         try:
-            payload = records.payload_of(bytes_to_ndarray(result.parameters.tensors[0]))
+            body = records.body_of(bytes_to_ndarray(result.parameters.tensors[0]))
         except (ValueError, OSError, EOFError) as error:
             raise WireError(f"malformed: the array of a reply: {error}") from None
-    return Reply.from_header(header, payload)
+    return Reply.from_header(header, body)

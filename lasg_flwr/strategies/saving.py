@@ -14,7 +14,6 @@ from .. import checkpoint, snapshot
 from ..errors import CheckpointError
 from ..locks import locked
 from ..server import LasgServer
-from ..vectors import frozen
 from .model import Model
 
 FILE = "server.safetensors"
@@ -62,7 +61,6 @@ class Checkpoints:
     def save(self, server: LasgServer, model: Model, last_seen: dict[int, int]) -> None:
         """Replace the checkpoint, between two rounds."""
         arrays, meta = snapshot.capture(server)
-        arrays["model/buffers"] = model.buffers
         arrays["model/integers"] = np.frombuffer(model.integers, np.uint8)
         meta["layout"] = model.layout_json
         meta["last_seen"] = sorted(last_seen.items())
@@ -97,7 +95,6 @@ class Checkpoints:
             _check_layout(meta, model)
             snapshot.restore(server, arrays, meta)
             last_seen = {int(key): int(round_) for key, round_ in meta["last_seen"]}
-            model.buffers = frozen(np.array(arrays["model/buffers"], np.float32))
             model.integers = arrays["model/integers"].tobytes()
         except KeyError as missing:
             raise CheckpointError(f"{self.path}: {missing} is missing") from None

@@ -8,7 +8,6 @@ from logging import INFO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.app import (
     ArrayRecord,
     ConfigRecord,
@@ -22,12 +21,12 @@ from flwr.serverapp.strategy import Result, Strategy
 from flwr.serverapp.strategy.strategy_utils import log_strategy_start_info
 
 from .. import records, traffic
-from ..codecs import Codec
+from ..cycle import CodecChoice
 from ..errors import CompositionError, WireError
 from ..ledger import Ledger
 from ..messages import Memory, ServerMemory
 from ..rules import Rule
-from ..server import LasgServer, Weighting
+from ..server import LasgServer, Weighting, check_options
 from ..steps import ServerStep
 from .exchange import Closing
 from .farewell import farewell
@@ -66,8 +65,8 @@ class LasgStrategy(Strategy):
     rule : str or Rule (default: "wk2")
         Who uploads: ``"sgd"``, ``"lag"``, ``"wk1"``, ``"wk2"``, ``"ps"``, ``"pse"``, or
         an object of `lasg_flwr.rules`, such as ``WK2(c=50, max_delay=200)``.
-    codec : str or Codec (default: "dense")
-        How uploads are encoded.
+    codec : str, Codec, or sequence of these (default: "dense")
+        How uploads are encoded; of several, worker m uses entry m mod n.
     memory : {"innovation", "gradient", "error"} (default: "innovation")
         Whether an upload carries g − h_m, g, or e_m + g (rule ``"sgd"`` only).
     server_memory : {"per-worker", "sum-only"} (default: "per-worker")
@@ -80,7 +79,8 @@ class LasgStrategy(Strategy):
     full_codec, gone_share, seed
         See `lasg_flwr.LasgServer`.
     buffers : iterable of str, optional
-        Names of floating arrays without gradient; left out, those that end in
+        Names of floating arrays without gradient, which clients send along with an
+        upload and the server averages as values; left out, those that end in
         ``running_mean`` or ``running_var``.
     evaluate_every : int (default: 1)
         Federated evaluation takes place every so many rounds.
@@ -141,13 +141,13 @@ class LasgStrategy(Strategy):
     def __init__(
         self,
         rule: str | Rule = "wk2",
-        codec: str | Codec = "dense",
+        codec: CodecChoice = "dense",
         *,
         memory: Memory = "innovation",
         server_memory: ServerMemory = "per-worker",
         step: float | ServerStep = 0.1,
         weights: Weighting = "equal",
-        full_codec: str | Codec | None = None,
+        full_codec: CodecChoice | None = None,
         gone_share: float = 0.25,
         seed: int = 0,
         buffers: Iterable[str] | None = None,
@@ -195,7 +195,7 @@ class LasgStrategy(Strategy):
             "seed": seed,
             "norm_bound": norm_bound,
         }
-        LasgServer(np.zeros(2, np.float32), **self._server_options)  # refuse bad ones
+        check_options(**self._server_options)
         self.buffers = None if buffers is None else frozenset(buffers)
         self.evaluate_every = evaluate_every
         self.leave_after = leave_after
@@ -242,8 +242,12 @@ class LasgStrategy(Strategy):
         named = {name: array.numpy() for name, array in initial_arrays.items()}
         model = Model(named, self.buffers)
         size = model.layout.packed_bytes
-        server = LasgServer(model.theta, model_bytes=size, **self._server_options)
-        model.warn_of_buffers()
+        server = LasgServer(
+            model.theta,
+            model_bytes=size,
+            buffers=model.buffers,
+            **self._server_options,
+        )
         self._last_seen = {}
         if self._checkpoints is not None and self.resume:
             self._last_seen = self._checkpoints.load(server, model) or {}
@@ -296,7 +300,7 @@ class LasgStrategy(Strategy):
             )
             arrays = initial_arrays
             if server.round:
-                arrays = records.named_arrays(model.arrays(server.theta))
+                arrays = records.named_arrays(model.arrays(server))
             result = loop.run(arrays, server.round, num_rounds)
             self._save(last=True)
         return LasgResult(**vars(result), ledger=server.ledger)
@@ -343,7 +347,7 @@ class LasgStrategy(Strategy):
         nodes = self._sample(grid, self.fraction_train, self.min_train_nodes)
         nodes = self._intake.failures.reachable(nodes, server.round)
         config["server-round"] = server_round
-        packed = records.model_record(model.packed(server.theta))
+        packed = records.model_record(model.packed(server))
         self._opened = time.perf_counter()
         sent = [
             Message(
@@ -376,7 +380,7 @@ class LasgStrategy(Strategy):
         self._save()
         metrics = self._train_metrics.aggregate(contents) or MetricRecord()
         metrics.update(server.ledger.as_metrics())
-        return records.named_arrays(model.arrays(server.theta)), metrics
+        return records.named_arrays(model.arrays(server)), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -387,7 +391,7 @@ class LasgStrategy(Strategy):
         server, model = self._running()
         nodes = self._sample(grid, self.fraction_evaluate, self.min_evaluate_nodes)
         config["server-round"] = server_round
-        packed = records.model_record(model.packed(server.theta))
+        packed = records.model_record(model.packed(server))
         content = records.evaluate_content(packed, model.layout_json, config)
         return [Message(content, node, MessageType.EVALUATE) for node in nodes]
 
