@@ -11,8 +11,8 @@ from lasg_flwr.oracle import Oracle
 from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Always, Rule
 from lasg_flwr.smoothness import local_steps_smoothness
 
+from .sparse import DEFAULT_TOP_K, top_k_spec
 from .sparse import METHOD as SPARSE_METHOD
-from .sparse import top_k_spec
 from .tasks import LinearOracle
 
 RULES: dict[str, type[Rule]] = {
@@ -25,8 +25,6 @@ RULES: dict[str, type[Rule]] = {
     "local-sgd": Always,
     "sparse-local-sgd": Always,
 }
-SPARSE_TOP_K = (0.01,)
-"""What `sparse-local-sgd` keeps where neither k nor another codec is named."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,11 @@ class Hyperparameters:
         Threshold constant; None is 1/η² (1 with local steps).
     local_steps : int
         H.
-    top_k : tuple of float or int
+    top_k : tuple of float or int, optional
         Of `sparse-local-sgd`: shares (below 1) or numbers of the coordinates that the
-        devices keep, cycled over them.
-    batch_growth : float
-        Of `sparse-local-sgd`: ρ.
+        devices keep, cycled over them; None is 0.01.
+    batch_growth : float, optional
+        Of `sparse-local-sgd`: ρ; None is 1.
     initial_batch : int, optional
         Of `sparse-local-sgd`: b^(0); None is the batch of the other methods.
 
@@ -62,14 +60,22 @@ class Hyperparameters:
     d_max: int = 10
     c: float | None = None
     local_steps: int = 1
-    top_k: tuple[int | float, ...] = SPARSE_TOP_K
-    batch_growth: float = 1.0
+    top_k: tuple[int | float, ...] | None = None
+    batch_growth: float | None = None
     initial_batch: int | None = None
 
     def __post_init__(self) -> None:
-        initial = 1 if self.initial_batch is None else self.initial_batch
-        BatchSchedule(initial, self.batch_growth)
-        top_k_spec(self.top_k)
+        self.schedule(batch_size=1)
+        if self.top_k is not None:
+            top_k_spec(self.top_k)
+
+    def schedule(self, batch_size: int) -> BatchSchedule:
+        """Return b^(0) and ρ for a worker whose batch is `batch_size` otherwise."""
+        initial, growth = self.initial_batch, self.batch_growth
+        return BatchSchedule(
+            batch_size if initial is None else initial,
+            1.0 if growth is None else growth,
+        )
 
 
 def build_rule(
@@ -98,7 +104,7 @@ def memory_and_codec(
     method: str,
     memory: Memory,
     codec: str,
-    top_k: Sequence[int | float] = SPARSE_TOP_K,
+    top_k: Sequence[int | float] | None = None,
 ) -> tuple[Memory, str]:
     """Return what a method runs with: sparse local SGD has error memory and Top-k.
 
@@ -111,7 +117,9 @@ def memory_and_codec(
     """
     if method != SPARSE_METHOD:
         return memory, codec
-    return "error", top_k_spec(top_k) if codec == "dense" else codec
+    if codec == "dense":
+        codec = top_k_spec(DEFAULT_TOP_K if top_k is None else top_k)
+    return "error", codec
 
 
 def local_steps_of(method: str, parameters: Hyperparameters) -> int:
@@ -133,10 +141,10 @@ def wrap(
 
 
 def _grown(oracle: LinearOracle, parameters: Hyperparameters) -> Oracle:
-    initial, growth = parameters.initial_batch, parameters.batch_growth
-    if initial is None and growth == 1.0:
+    schedule = parameters.schedule(oracle.batch_size)
+    if schedule == BatchSchedule(oracle.batch_size):
         return oracle
-    return GrowingBatches(oracle, BatchSchedule(initial or oracle.batch_size, growth))
+    return GrowingBatches(oracle, schedule)
 
 
 def _smoothness(oracle: LinearOracle, parameters: Hyperparameters) -> float:
