@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .errors import LasgError
-from .oracle import Oracle
+from .oracle import Oracle, OracleWrapper
 from .vectors import F32
 
 
@@ -72,7 +72,7 @@ class BatchSchedule:
         return log(examples / self.initial) / log(self.growth) + 1.0
 
 
-class GrowingBatches:
+class GrowingBatches(OracleWrapper):
     """An oracle whose minibatches grow as a `BatchSchedule` says.
 
     Every draw must be preceded by `start_round`: `LasgWorker` does it with the server's
@@ -103,11 +103,6 @@ class GrowingBatches:
         self.schedule = schedule
         self._iteration: int | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "oracle":  # not made yet, as when it is unpickled
-            raise AttributeError(name)
-        return getattr(self.oracle, name)
-
     @property
     def num_examples(self) -> int:
         """Number of training examples."""
@@ -133,7 +128,7 @@ class GrowingBatches:
             )
         size = self.schedule.size(self._iteration, self.num_examples)
         self._iteration = None
-        return self.oracle.draw_batch(rng, size)
+        return self.draw_batch(rng, size)  # the inner oracle's
 
     def gradient(self, theta: F32, batch: Any) -> F32:
         """Return the oracle's gradient."""

@@ -2,119 +2,37 @@
 
 import json
 import struct
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from hashlib import blake2b
 from math import isfinite, isnan, nan
 from typing import Any, Literal, NamedTuple, get_args
 
-import numpy as np
-
-from .codecs import Codec
-from .cycle import codec_of, cycle_from
+from .cycle import cycle_from
 from .errors import WireError
-from .rules import Rule, rule_from
-from .vectors import F32
+from .settings import U64, Memory, ServerMemory, Settings
+from .vectors import F32, NO_BUFFERS
 
-Memory = Literal["innovation", "gradient", "error"]
-ServerMemory = Literal["per-worker", "sum-only"]
+__all__ = [
+    "ID_BYTES",
+    "SESSION_BYTES",
+    "VERSION",
+    "Kind",
+    "Memory",
+    "Reply",
+    "Request",
+    "ServerMemory",
+    "Settings",
+    "upload_id",
+]
+
 Kind = Literal["skip", "innovation", "full"]
 
-VERSION = 1
+VERSION = 2
 ID_BYTES = SESSION_BYTES = 16
 _NO_ID = bytes(ID_BYTES)
 _KINDS: tuple[Kind, ...] = get_args(Kind)
-_REPLY = struct.Struct("<BBB16s16sQQddQI")
+_REPLY = struct.Struct("<BBB16s16sQQddQIQ")
 _ID_HEAD = struct.Struct("<16sQQB")
-_U64 = 1 << 64
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What server and workers agree on for a run; chosen on the server alone.
-
-    Attributes
-    ----------
-    rule, codec : str
-        String forms. The worker's form of a rule has neither c nor L_m; the codec may
-        be a cycle over workers, see `lasg_flwr.cycle`.
-    memory : {"innovation", "gradient", "error"}
-        What an upload is relative to: the last decoded gradient, nothing, or what
-        earlier uploads left out.
-    server_memory : {"per-worker", "sum-only"}
-        Whether the server holds every h_m, or only their weighted sum: O(p).
-    seed : int
-        Seed of the run, for batches and rounding.
-    """
-
-    rule: str
-    codec: str
-    memory: Memory
-    server_memory: ServerMemory
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.memory not in get_args(Memory):
-            raise ValueError(
-                f"unknown memory {self.memory!r}: choose one of {get_args(Memory)}"
-            )
-        if self.server_memory not in get_args(ServerMemory):
-            raise ValueError(
-                f"unknown server memory {self.server_memory!r}: choose one of "
-                f"{get_args(ServerMemory)}"
-            )
-        if not isinstance(self.seed, int) or not 0 <= self.seed < _U64:
-            raise ValueError(
-                f"seed must be an integer in [0, 2**64), got {self.seed!r}"
-            )
-        codecs = cycle_from(self.codec)
-        if self.memory == "error":
-            self._check_error_memory()
-        if self.memory == "gradient" and self.server_memory == "sum-only":
-            raise ValueError(
-                "gradient memory needs server_memory='per-worker': the server must "
-                "subtract a worker's old gradient; or choose memory='innovation'"
-            )
-        if self.memory == "gradient" and any(c.omega(2) is None for c in codecs):
-            raise ValueError(
-                f"codec {self.codec!r} is biased, so it cannot be used with gradient "
-                "memory; choose memory='innovation' or an unbiased codec"
-            )
-        _ = self.rule_object
-
-    def _check_error_memory(self) -> None:
-        if self.rule_object.decided_by != "nobody":
-            raise ValueError(
-                f"error memory reuses nothing, so rule {self.rule!r} cannot "
-                "skip: choose rule='sgd', or memory='innovation'"
-            )
-        if self.server_memory != "per-worker":
-            raise ValueError(
-                "error memory keeps no vector for a worker at the server: leave "
-                "server_memory at 'per-worker'"
-            )
-
-    @cached_property
-    def rule_object(self) -> Rule:
-        """The rule."""
-        return rule_from(self.rule)
-
-    def codec_for(self, key: int) -> Codec:
-        """Return the codec of the worker `key`."""
-        return codec_of(self.codec, key)
-
-    @cached_property
-    def h_dtype(self) -> type[np.floating[Any]]:
-        """Precision in which a worker keeps h_m: in float32 sums would drift."""
-        return np.float64 if self.server_memory == "sum-only" else np.float32
-
-    @cached_property
-    def sends_innovations(self) -> bool:
-        """Whether a worker with a known base sends g − h_m rather than g."""
-        if self.memory != "innovation":
-            return False
-        lossless = all(codec.lossless for codec in cycle_from(self.codec))
-        return self.server_memory == "sum-only" or not lossless
 
 
 class Request(NamedTuple):
@@ -138,6 +56,8 @@ class Request(NamedTuple):
         Whether the worker must upload.
     full_codec : str
         Codec of a full upload to this request, or a cycle of them.
+    buffers : ndarray, shape (B,), float32
+        The server's buffers (BatchNorm statistics), read-only.
     """
 
     settings: Settings
@@ -148,9 +68,10 @@ class Request(NamedTuple):
     have: bytes | None
     force: bool
     full_codec: str
+    buffers: F32 = NO_BUFFERS
 
     def header(self) -> str:
-        """Return everything but θ as compact JSON."""
+        """Return everything but θ and the buffers as compact JSON."""
         fields: dict[str, Any] = {
             "version": VERSION,
             "settings": asdict(self.settings),
@@ -164,7 +85,7 @@ class Request(NamedTuple):
         return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
-    def from_header(cls, text: str, theta: F32) -> "Request":
+    def from_header(cls, text: str, theta: F32, buffers: F32 = NO_BUFFERS) -> "Request":
         """Read a request that a server sent.
 
         Raises
@@ -183,6 +104,7 @@ class Request(NamedTuple):
                 session=_fixed(bytes.fromhex(fields.pop("session"))),
                 have=None if have is None else _fixed(bytes.fromhex(have)),
                 theta=theta,
+                buffers=buffers,
                 **fields,
             )
             request.check()
@@ -192,7 +114,7 @@ class Request(NamedTuple):
 
     def check(self) -> None:
         """Raise ValueError unless round, threshold, force and codec make sense."""
-        if not isinstance(self.round, int) or not 0 <= self.round < _U64:
+        if not isinstance(self.round, int) or not 0 <= self.round < U64:
             raise ValueError(f"bad round {self.round!r}")
         if not isinstance(self.threshold, float | int) or not self.threshold >= 0:
             raise ValueError(f"bad threshold {self.threshold!r}")
@@ -230,6 +152,9 @@ class Reply(NamedTuple):
         Number of the worker's training examples.
     gradient_evaluations : int
         Minibatch gradients computed for this reply.
+    buffers : bytes
+        With an upload, the worker's buffers as values, see `lasg_flwr.buffers`; empty
+        where it has none. They stand behind the payload.
     """
 
     session: bytes
@@ -242,9 +167,10 @@ class Reply(NamedTuple):
     ratio: float | None = None
     examples: int = 1
     gradient_evaluations: int = 0
+    buffers: bytes = b""
 
     def header(self) -> bytes:
-        """Return everything but the payload, as bytes."""
+        """Return everything but the body, as bytes."""
         return _REPLY.pack(
             VERSION,
             _KINDS.index(self.kind),
@@ -257,11 +183,21 @@ class Reply(NamedTuple):
             nan if self.ratio is None else self.ratio,
             self.examples,
             self.gradient_evaluations,
+            len(self.buffers),
         )
 
+    def body(self) -> bytes:
+        """Return payload and buffers, as they travel."""
+        return self.payload + self.buffers
+
     @classmethod
-    def from_header(cls, header: bytes, payload: bytes) -> "Reply":
+    def from_header(cls, header: bytes, body: bytes) -> "Reply":
         """Read a reply that a worker sent.
+
+        Parameters
+        ----------
+        header, body : bytes
+            What `header` and `body` returned; nothing about them is trusted.
 
         Raises
         ------
@@ -280,22 +216,27 @@ class Reply(NamedTuple):
                 f"a reply header of {len(header)} bytes, version {header[:1]!r}; this "
                 f"release reads {_REPLY.size} bytes, version {VERSION}"
             )
-        _, kind, known, session, base, round_, key, lhs, ratio, n, evaluations = (
-            _REPLY.unpack(header)
-        )
+        *head, n, evaluations, extra = _REPLY.unpack(header)
+        _, kind, known, session, base, round_, key, lhs, ratio = head
         if kind >= len(_KINDS) or known > 1:
             raise WireError(f"a reply of unknown kind {kind} or flag {known}")
+        if extra > len(body):
+            raise WireError(
+                f"a reply of {len(body)} bytes cannot hold {extra} bytes of buffers"
+            )
+        end = len(body) - extra
         return cls(
             session,
             round_,
             key,
             base if known else None,
             _KINDS[kind],
-            payload,
+            body[:end],
             lhs,
             None if isnan(ratio) else ratio,
             n,
             evaluations,
+            body[end:],
         )
 
     def is_sane(self) -> bool:
@@ -308,7 +249,9 @@ def upload_id(request_have: bytes | None, reply: Reply) -> bytes:
     """Return an upload's id: blake2b-128(have, session, round, key, kind, payload).
 
     Both sides compute it. Every field but the payload has a fixed length, so that no
-    two different uploads hash the same bytes.
+    two different uploads hash the same bytes. An id says which h_m both sides hold, so
+    the buffers are no part of it: nobody holds them after the round, and with them in
+    it two equal h_m could go by different ids, and a worker be refreshed for nothing.
 
     Examples
     --------

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from .vectors import F32
+from .vectors import F32, NO_BUFFERS
 
 
 @runtime_checkable
@@ -26,7 +26,12 @@ class Oracle(Protocol):
     - ``metrics()``: a dict of numbers about the last gradient, sent with the reply;
     - ``evaluate(theta)``: ``(loss, num_examples, metrics)`` on local test data;
     - ``gradients_per_call``: minibatch gradients that one call computes (default 1);
-    - ``size``: the length p of θ, so that a wrong one is refused up front.
+    - ``size``: the length p of θ, so that a wrong one is refused up front;
+    - ``load_buffers(values)`` and ``buffers()``: take over the server's buffers, such
+      as BatchNorm statistics, as a read-only float32 vector, and return what they are
+      now, in a vector of the same length. They are loaded before each gradient; an
+      upload carries what the gradient at θ^k made of them, and the server averages
+      that as values. Neither must cost more than a copy.
     """
 
     @property
@@ -54,6 +59,27 @@ class Oracle(Protocol):
         ndarray, shape (p,), float32
             A new array; it is kept, not copied.
         """
+
+
+class OracleWrapper:
+    """An oracle around another: whatever it does not define itself is the other's.
+
+    So `size`, `evaluate`, `buffers` and all else that an `Oracle` may offer pass
+    through, and are missing where the inner oracle has none.
+
+    Attributes
+    ----------
+    oracle : Oracle
+        The inner one.
+    """
+
+    oracle: Oracle
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the inner oracle has under this name."""
+        if name == "oracle" or name.startswith("_"):  # a copy that is not made yet
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        return getattr(self.oracle, name)
 
 
 class BatchedGradient(Protocol):
@@ -94,3 +120,38 @@ def check_oracle(oracle: Oracle) -> None:
             f"the oracle has num_examples={oracle.num_examples}: a worker needs at "
             "least one training example; leave workers without data out"
         )
+
+
+def check_form(gradient: Any, theta: F32, key: int) -> None:
+    """Raise ValueError unless `gradient` is one at `theta`, by its form."""
+    if not isinstance(gradient, np.ndarray):
+        raise ValueError(
+            f"the oracle of worker {key} returned a {type(gradient).__name__}, "
+            "expected a NumPy array: convert it, as with tensor.numpy(force=True)"
+        )
+    if gradient.shape != theta.shape or gradient.dtype.char != "f":
+        raise ValueError(
+            f"the oracle of worker {key} returned a gradient of shape {gradient.shape} "
+            f"and dtype {gradient.dtype}, expected {theta.shape} and float32: return "
+            "g.astype(np.float32)"
+        )
+
+
+def buffers_of(oracle: Oracle, expected: F32, key: int) -> F32:
+    """Return a copy of an oracle's buffers; none where it does not know of any.
+
+    Raises
+    ------
+    ValueError
+        If they are not as many as the server's, `expected`.
+    """
+    if not hasattr(oracle, "buffers"):
+        return NO_BUFFERS
+    values = np.array(oracle.buffers(), np.float32)
+    if values.shape != expected.shape:
+        raise ValueError(
+            f"the oracle of worker {key} has buffers of shape {values.shape}, the "
+            f"server's have {expected.shape}: hand the model's buffers to the server "
+            "as well"
+        )
+    return values

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from . import buffers
 from .codecs import Codec
 from .cycle import codec_of
 from .errors import NonFiniteGradientError
@@ -15,10 +16,10 @@ from .memories import (
     encode_with_error,
 )
 from .messages import Kind, Reply, Request, upload_id
-from .oracle import Oracle, check_oracle
+from .oracle import Oracle, buffers_of, check_form, check_oracle
 from .random import BATCH, CODEC, KeyedGenerators
 from .rules import Evidence, WorkerRule, decide
-from .vectors import F32, F64, is_finite
+from .vectors import F32, F64, NO_BUFFERS, is_finite
 
 
 class Slot(NamedTuple):
@@ -130,11 +131,17 @@ class LasgWorker:
         task = self.begin(request)
         if task is None:
             return None
-        gradient = self.oracle.gradient(request.theta, task.batch)
+        gradient = self._gradient(request.theta, task)
+        values = buffers_of(self.oracle, request.buffers, self.key)
         second = None
         if task.second_point is not None:
-            second = self.oracle.gradient(task.second_point, task.batch)
-        return self.finish(task, gradient, second)
+            second = self._gradient(task.second_point, task)
+        return self.finish(task, gradient, second, values)
+
+    def _gradient(self, theta: F32, task: Task) -> F32:
+        if hasattr(self.oracle, "load_buffers"):
+            self.oracle.load_buffers(task.request.buffers)
+        return self.oracle.gradient(theta, task.batch)
 
     def begin(self, request: Request) -> Task | None:
         """Find what the request needs: the batch, and where a second gradient."""
@@ -147,6 +154,7 @@ class LasgWorker:
                 f"{self.key} expects ({self._size},): server and client hold other "
                 "models"
             )
+        buffers_of(self.oracle, request.buffers, self.key)  # refuses other models
         base = self._base(request.have)
         kept = None if base is None else base.evidence
         rule = request.settings.rule_object
@@ -166,13 +174,19 @@ class LasgWorker:
             rule.second_point(kept, forced),
         )
 
-    def finish(self, task: Task, gradient: F32, second: F32 | None) -> Reply:
-        """Decide, and answer with a skip or an upload."""
+    def finish(
+        self,
+        task: Task,
+        gradient: F32,
+        second: F32 | None,
+        values: F32 = NO_BUFFERS,
+    ) -> Reply:
+        """Decide, and answer with a skip or an upload; `values` are the buffers."""
         request, base = task.request, task.base
         rule = request.settings.rule_object
-        self._check_form(gradient, request)
+        check_form(gradient, request.theta, self.key)
         if second is not None:
-            self._check_form(second, request)
+            check_form(second, request.theta, self.key)
         by_worker = rule.decided_by == "worker"
         lhs = nan
         if by_worker and not task.forced and task.kept is not None:
@@ -182,9 +196,20 @@ class LasgWorker:
             if second is not None:
                 self._check_finite(second, request)
         if decide(lhs, request.threshold, task.forced or not by_worker).upload:
-            return self._upload(task, gradient, second, lhs)
+            self._check_finite(values, request, "buffers")
+            reply = self._upload(task, gradient, second, lhs)
+            return reply._replace(buffers=buffers.encode(values))
         self.state = WorkerState(base, None, (request.session, request.round))
         return self._reply(task, "skip", b"", lhs, second, None)
+
+    def _check_finite(
+        self, values: F32, request: Request, what: str = "gradient"
+    ) -> None:
+        if not is_finite(values):
+            raise NonFiniteGradientError(
+                f"worker {self.key} in round {request.round}: NaN or infinity in its "
+                f"{what}: check its data, or lower the learning rate"
+            )
 
     def _encoded(self, request: Request, base: Slot | None, gradient: F32) -> Encoded:
         settings = request.settings
@@ -269,24 +294,3 @@ class LasgWorker:
             self.oracle.num_examples,
             (1 if second is None else 2) * self._gradients_per_call,
         )
-
-    def _check_form(self, gradient: F32, request: Request) -> None:
-        if not isinstance(gradient, np.ndarray):
-            raise ValueError(
-                f"the oracle of worker {self.key} returned a "
-                f"{type(gradient).__name__}, expected a NumPy array: convert it, as "
-                "with tensor.numpy(force=True)"
-            )
-        if gradient.shape != request.theta.shape or gradient.dtype.char != "f":
-            raise ValueError(
-                f"the oracle of worker {self.key} returned a gradient of shape "
-                f"{gradient.shape} and dtype {gradient.dtype}, expected "
-                f"{request.theta.shape} and float32: return g.astype(np.float32)"
-            )
-
-    def _check_finite(self, gradient: F32, request: Request) -> None:
-        if not is_finite(gradient):
-            raise NonFiniteGradientError(
-                f"the gradient of worker {self.key} in round {request.round} holds NaN "
-                "or infinity: check its data, or lower the learning rate"
-            )
