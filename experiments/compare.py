@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lasg_flwr import LasgError, LasgServer, simulate
 from lasg_flwr.messages import Memory
 from lasg_flwr.server import RoundReport
@@ -65,6 +63,11 @@ class Comparison:
     hyperparameters: Hyperparameters
     target: float | None = None
 
+    @property
+    def is_uneven(self) -> bool:
+        """Whether workers hold different numbers of examples, which then weigh."""
+        return self.partition.startswith(("dirichlet", "natural"))
+
     def runs(self) -> list[tuple[str, str]]:
         """Return (method, codec) of every run."""
         return [(m, c) for c in self.codecs for m in self.methods]
@@ -99,6 +102,8 @@ def compare(
     summary : dict
         What ``summary.json`` holds.
     """
+    for method in config.methods:
+        build_rule(method, config.hyperparameters, task.oracles)
     runs = [run_method(config, task, m, c, progress) for m, c in config.runs()]
     target = config.target if config.target is not None else _default_target(runs)
     for run in runs:
@@ -125,6 +130,7 @@ def summarise(
             "batch_fraction": config.batch.fraction,
             "l2": task.l2,
             "evaluate_every": config.evaluate_every,
+            **task.notes,
         },
         "runs": [run.totals for run in runs],
     }
@@ -168,9 +174,9 @@ def run_method(
         "memory": memory,
         "step": wrapped[0][1],
         "seed": config.seed,
-        "weights": "examples" if config.partition.startswith("dirichlet") else "equal",
+        "weights": "examples" if config.is_uneven else "equal",
     }
-    theta = np.zeros(task.size, np.float32)
+    theta = task.start()
     evaluate(LasgServer(theta, **options))
     start = time.perf_counter()
     diverged = False
