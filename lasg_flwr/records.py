@@ -102,8 +102,8 @@ def read_request(
             "the server's request carries no lazy-aggregation header: is its strategy "
             "a LasgStrategy?"
         )
-    theta, _, _ = read_layout(config).split(_packed(parameters))
-    return Request.from_header(header, theta)
+    theta, buffers, _ = read_layout(config).split(_packed(parameters))
+    return Request.from_header(header, theta, buffers)
 
 
 def read_model(
@@ -143,7 +143,7 @@ def reply_parts(
     """Return arrays and metrics of a NumPyClient's fit result; None is an empty one."""
     if reply is None:
         return [], {}
-    arrays = [np.frombuffer(reply.payload, np.uint8)] if reply.payload else []
+    arrays = [np.frombuffer(body, np.uint8)] if (body := reply.body()) else []
     values = plain_scalars(metrics)
     return cast(list[NDArray[Any]], arrays), {**values, HEADER_KEY: reply.header()}
 
@@ -182,20 +182,20 @@ def read_reply(content: RecordDict) -> Reply | None:
     if arrays is None or len(arrays) != 1:
         raise WireError("malformed: a reply must have exactly one array")
     (array,) = arrays.values()
-    payload = b"" if not array.data else _payload(array)
-    return Reply.from_header(header, payload)
+    body = b"" if not array.data else _body(array)
+    return Reply.from_header(header, body)
 
 
-def _payload(array: Array) -> bytes:
+def _body(array: Array) -> bytes:
     try:
         values = array.numpy()
     except Exception as error:
         raise WireError(f"malformed: the array of a reply: {error}") from None
-    return payload_of(values)
+    return body_of(values)
 
 
-def payload_of(values: NDArray[Any]) -> bytes:
-    """Return the payload in a reply's array.
+def body_of(values: NDArray[Any]) -> bytes:
+    """Return payload and buffers, as they stand in a reply's array.
 
     Raises
     ------

@@ -148,12 +148,12 @@ def test_buffers_and_integers_come_back(tmp_path: Path) -> None:
     server, model = strategy._running()
     server.open_round([])
     server.close_round()
-    model.buffers = np.array([1.5, -2], np.float32)
+    server.buffer_mean.values = np.array([1.5, -2], np.float32)
     model.integers = np.array([9]).tobytes()
     strategy._save()
     again = LasgStrategy(checkpoint_dir=tmp_path)
     again.begin(arrays)
-    restored = again._running()[1].arrays(again.server.theta)
+    restored = again._running()[1].arrays(again.server)
     assert restored["bn.running_mean"].tolist() == [1.5, -2]
     assert restored["steps"].tolist() == [9]
 

@@ -8,6 +8,7 @@ from flwr.common.constant import ErrorCode
 
 from .. import records
 from ..errors import CompositionError, WireError
+from ..messages import Reply
 from ..server import LasgServer
 from .faults import Complaints, Patience
 
@@ -26,7 +27,7 @@ class Intake:
         self._complaints = Complaints()
         self._sent: list[Message] = []
         self._failing: dict[int, str] = {}
-        self._warned = False
+        self._warned: set[str] = set()
         self._silent = False
 
     def keep(self, connected: list[int]) -> None:
@@ -67,8 +68,7 @@ class Intake:
             server.refuse("empty")
             self._failing.pop(message.metadata.src_node_id, None)
             return None
-        if records.is_update(message.content) and not server.step.is_one:
-            self._warn_of_step(server)
+        self._warn(server, message, reply)
         verdict = server.receive(message.metadata.src_node_id, reply)
         if not verdict.kept:
             self.complain(message, verdict.detail)
@@ -77,15 +77,24 @@ class Intake:
         self._patience.answered(message.metadata.src_node_id)
         return metrics
 
-    def _warn_of_step(self, server: LasgServer) -> None:
-        if not self._warned:
-            self._warned = True
-            log(
-                WARNING,
-                "lasg: the clients send updates of the model, not gradients, but the "
-                "server's step is %s: pass step=1.0 to the strategy",
-                server.step.name,
+    def _warn(self, server: LasgServer, message: Message, reply: Reply) -> None:
+        """Warn once of what is legal, but hardly meant."""
+        if records.is_update(message.content) and not server.step.is_one:
+            self._warn_once(
+                "the clients send updates of the model, not gradients, but the "
+                f"server's step is {server.step.name}: pass step=1.0 to the strategy"
             )
+        if server.buffers.size and reply.payload and not reply.buffers:
+            self._warn_once(
+                "uploads come without buffers, so that the model's keep their values: "
+                "give the clients' oracle load_buffers() and buffers(), or pass "
+                "buffers=() to train them like parameters"
+            )
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            log(WARNING, "lasg: %s", text)
 
     def complain(self, message: Message, reason: str | None) -> None:
         """Log a failure once for each node and reason, and count it."""

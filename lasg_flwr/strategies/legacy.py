@@ -1,6 +1,6 @@
 """LegacyLasgStrategy: the same server behind Flower's older strategy interface."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from logging import INFO, WARNING
 from typing import Any
@@ -30,7 +30,7 @@ from ..errors import WireError
 from ..ledger import Ledger
 from ..messages import Reply
 from ..server import LasgServer
-from .model import Model
+from .model import Model, batch_norm_statistics, named_by_position
 from .sampling import sample
 
 EvaluateFn = Callable[
@@ -59,6 +59,9 @@ class LegacyLasgStrategy(Strategy):
         θ^0; `LasgNumPyClient` has none to offer, so pass it.
     fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn : callable, optional
         As in Flower's older `FedAvg`.
+    buffers : iterable of int, optional
+        Positions of floating arrays without gradient, as in `LasgStrategy`; left out,
+        what looks like BatchNorm's, see `batch_norm_statistics`.
     **server_options
         Further arguments of `lasg_flwr.LasgServer`: ``step``, ``seed`` and so on.
 
@@ -91,11 +94,13 @@ class LegacyLasgStrategy(Strategy):
         initial_parameters: Parameters | None = None,
         fit_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
+        buffers: Iterable[int] | None = None,
         **server_options: Any,
     ) -> None:
         super().__init__()
         self._options = {"rule": rule, "codec": codec, **server_options}
         LasgServer(np.zeros(2, np.float32), **self._options)  # refuse bad ones
+        self.buffers = None if buffers is None else [str(int(i)) for i in buffers]
         self.fraction_fit = fraction_fit
         self.fraction_evaluate = fraction_evaluate
         self.min_fit_clients = min_fit_clients
@@ -132,14 +137,10 @@ class LegacyLasgStrategy(Strategy):
     ) -> list[tuple[ClientProxy, FitIns]]:
         """Ask the clients that this round needs."""
         if self._started is None:
-            arrays = parameters_to_ndarrays(parameters)
-            model = Model({str(i): array for i, array in enumerate(arrays)})
-            size = model.layout.packed_bytes
-            server = LasgServer(model.theta, model_bytes=size, **self._options)
-            self._started = (server, model)
+            self._started = self._begun(parameters_to_ndarrays(parameters))
         server, model = self._running()
         proxies = self._sample(client_manager, self.fraction_fit, self.min_fit_clients)
-        packed = ndarrays_to_parameters([model.packed(server.theta)])
+        packed = ndarrays_to_parameters([model.packed(server)])
         user = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
         asked = []
         for node, request in server.open_round(proxies):
@@ -148,6 +149,21 @@ class LegacyLasgStrategy(Strategy):
         if not asked:  # Flower goes on without aggregate_fit, but θ moves all the same
             self._close(server)
         return asked
+
+    def _begun(self, arrays: NDArrays) -> tuple[LasgServer, Model]:
+        buffers = self.buffers
+        if buffers is None:
+            buffers = batch_norm_statistics(arrays)
+        model = Model(named_by_position(arrays), buffers)
+        server = LasgServer(
+            model.theta,
+            model_bytes=model.layout.packed_bytes,
+            buffers=model.buffers,
+            **self._options,
+        )
+        if buffers:
+            log(INFO, "lasg: arrays %s are buffers", ", ".join(buffers))
+        return server, model
 
     def aggregate_fit(
         self,
@@ -183,7 +199,7 @@ class LegacyLasgStrategy(Strategy):
             **(hook(server_round) if hook else {}),
             records.LAYOUT_KEY: model.layout_json,
         }
-        packed = ndarrays_to_parameters([model.packed(server.theta)])
+        packed = ndarrays_to_parameters([model.packed(server)])
         return [(proxy, EvaluateIns(packed, config)) for proxy in proxies.values()]
 
     def aggregate_evaluate(
@@ -216,7 +232,7 @@ class LegacyLasgStrategy(Strategy):
     def arrays(self) -> NDArrays:
         """Return the current model; Flower's own copy lags behind a silent round."""
         server, model = self._running()
-        return list(model.arrays(server.theta).values())
+        return list(model.arrays(server).values())
 
     def _close(self, server: LasgServer) -> None:
         log(INFO, "lasg: %s", server.close_round())
@@ -281,10 +297,10 @@ def _read(result: FitRes) -> Reply | None:
         return None
     if not isinstance(header, bytes) or len(result.parameters.tensors) > 1:
         raise WireError("malformed: no header, or more than one array")
-    payload = b""
+    body = b""
     if result.parameters.tensors:
         try:
-            payload = records.payload_of(bytes_to_ndarray(result.parameters.tensors[0]))
+            body = records.body_of(bytes_to_ndarray(result.parameters.tensors[0]))
         except (ValueError, OSError, EOFError) as error:
             raise WireError(f"malformed: the array of a reply: {error}") from None
-    return Reply.from_header(header, payload)
+    return Reply.from_header(header, body)

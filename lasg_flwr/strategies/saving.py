@@ -11,7 +11,6 @@ from flwr.common import log
 from .. import checkpoint, snapshot
 from ..errors import CheckpointError
 from ..server import LasgServer
-from ..vectors import frozen
 from .model import Model
 
 FILE = "server.safetensors"
@@ -37,7 +36,6 @@ class Checkpoints:
     def save(self, server: LasgServer, model: Model, last_seen: dict[int, int]) -> None:
         """Replace the checkpoint, between two rounds."""
         arrays, meta = snapshot.capture(server)
-        arrays["model/buffers"] = model.buffers
         arrays["model/integers"] = np.frombuffer(model.integers, np.uint8)
         meta["layout"] = model.layout_json
         meta["last_seen"] = sorted(last_seen.items())
@@ -63,7 +61,6 @@ class Checkpoints:
             _check_layout(meta, model)
             snapshot.restore(server, arrays, meta)
             last_seen = {int(key): int(round_) for key, round_ in meta["last_seen"]}
-            model.buffers = frozen(np.array(arrays["model/buffers"], np.float32))
             model.integers = arrays["model/integers"].tobytes()
         except KeyError as missing:
             raise CheckpointError(f"{self.path}: {missing} is missing") from None

@@ -83,7 +83,8 @@ class LasgStrategy(Strategy):
     full_codec, gone_share, seed
         See `lasg_flwr.LasgServer`.
     buffers : iterable of str, optional
-        Names of floating arrays without gradient; left out, those that end in
+        Names of floating arrays without gradient, which clients send along with an
+        upload and the server averages as values; left out, those that end in
         ``running_mean`` or ``running_var``.
     evaluate_every : int (default: 1)
         Federated evaluation takes place every so many rounds.
@@ -250,8 +251,12 @@ class LasgStrategy(Strategy):
         named = {name: array.numpy() for name, array in initial_arrays.items()}
         model = Model(named, self.buffers)
         size = model.layout.packed_bytes
-        server = LasgServer(model.theta, model_bytes=size, **self._server_options)
-        model.warn_of_buffers()
+        server = LasgServer(
+            model.theta,
+            model_bytes=size,
+            buffers=model.buffers,
+            **self._server_options,
+        )
         self._last_seen = {}
         if self._checkpoints is not None and self.resume:
             self._last_seen = self._checkpoints.load(server, model) or {}
@@ -298,7 +303,7 @@ class LasgStrategy(Strategy):
         )
         arrays = initial_arrays
         if server.round:
-            arrays = records.named_arrays(model.arrays(server.theta))
+            arrays = records.named_arrays(model.arrays(server))
         try:
             result = loop.run(arrays, server.round, num_rounds)
             self._save(last=True)
@@ -344,7 +349,7 @@ class LasgStrategy(Strategy):
         nodes = self._sample(grid, self.fraction_train, self.min_train_nodes)
         nodes = self._intake.reachable(nodes, server.round)
         config["server-round"] = server_round
-        packed = records.model_record(model.packed(server.theta))
+        packed = records.model_record(model.packed(server))
         self._opened = time.perf_counter()
         sent = [
             Message(
@@ -379,7 +384,7 @@ class LasgStrategy(Strategy):
         if contents:
             metrics = self.train_metrics_aggr_fn(contents, self.weighted_by_key)
         metrics.update(server.ledger.as_metrics())
-        return records.named_arrays(model.arrays(server.theta)), metrics
+        return records.named_arrays(model.arrays(server)), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -390,7 +395,7 @@ class LasgStrategy(Strategy):
         server, model = self._running()
         nodes = self._sample(grid, self.fraction_evaluate, self.min_evaluate_nodes)
         config["server-round"] = server_round
-        packed = records.model_record(model.packed(server.theta))
+        packed = records.model_record(model.packed(server))
         content = records.evaluate_content(packed, model.layout_json, config)
         return [Message(content, node, MessageType.EVALUATE) for node in nodes]
 
