@@ -48,6 +48,8 @@ class Comparison:
         η, D, d_max, c and H.
     target : float, optional
         Loss to reach; None is 1.02 x the final loss of dense SGD.
+    stop_at : float, optional
+        A run ends at the first evaluated loss at or below this.
     """
 
     dataset: str
@@ -62,6 +64,7 @@ class Comparison:
     batch: Batch
     hyperparameters: Hyperparameters
     target: float | None = None
+    stop_at: float | None = None
 
     @property
     def is_uneven(self) -> bool:
@@ -151,6 +154,7 @@ def run_method(
     history: list[Row] = []
 
     def evaluate(server: LasgServer) -> None:
+        task.load_buffers(server.buffers)
         counts = {name: getattr(server.ledger, name) for name in _COUNTS}
         history.append(
             {
@@ -162,10 +166,14 @@ def run_method(
             }
         )
 
-    def after_round(server: LasgServer, report: RoundReport) -> None:
-        if server.round % config.evaluate_every == 0 or server.round == config.rounds:
+    def after_round(server: LasgServer, report: RoundReport) -> bool:
+        due = server.round % config.evaluate_every == 0
+        if due or server.round == config.rounds:
             evaluate(server)
         progress()
+        return (
+            due and config.stop_at is not None and history[-1]["loss"] <= config.stop_at
+        )
 
     wrapped = [wrap(oracle, method, parameters) for oracle in task.oracles]
     options: dict[str, Any] = {
@@ -175,6 +183,7 @@ def run_method(
         "step": wrapped[0][1],
         "seed": config.seed,
         "weights": "examples" if config.is_uneven else "equal",
+        "buffers": task.start_buffers(),
     }
     theta = task.start()
     evaluate(LasgServer(theta, **options))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasg_flwr.smoothness import linear_smoothness
-from lasg_flwr.vectors import F32
+from lasg_flwr.vectors import F32, NO_BUFFERS
 
 from .batches import Batch
 from .data import Dataset
@@ -174,6 +174,13 @@ class LinearTask:
     def start(self) -> F32:
         """Return θ^0 = 0."""
         return np.zeros(self.size, np.float32)
+
+    def start_buffers(self) -> F32:
+        """Return none: linear models have no buffers."""
+        return NO_BUFFERS
+
+    def load_buffers(self, values: F32) -> None:
+        """Do nothing, likewise."""
 
     def loss(self, theta: F32) -> float:
         """Return the mean training loss with regularisation, in float64."""

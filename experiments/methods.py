@@ -9,6 +9,7 @@ from lasg_flwr.messages import Memory
 from lasg_flwr.oracle import Oracle
 from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Always, Rule
 from lasg_flwr.smoothness import local_steps_smoothness
+from lasg_flwr.steps import SGD, Constant, Decreasing, Schedule, ServerStep
 
 RULES: dict[str, type[Rule]] = {
     "sgd": Always,
@@ -42,6 +43,8 @@ class Hyperparameters:
         Threshold constant; None is 1/η² (1 with local steps).
     local_steps : int
         H.
+    k0 : float, optional
+        The server's steps are η_k = η / (1 + k/K_0), those of Theorem 3; None is η.
     """
 
     learning_rate: float
@@ -49,6 +52,7 @@ class Hyperparameters:
     d_max: int = 10
     c: float | None = None
     local_steps: int = 1
+    k0: float | None = None
 
 
 def build_rule(
@@ -95,12 +99,17 @@ def local_steps_of(method: str, parameters: Hyperparameters) -> int:
 
 def wrap(
     oracle: Oracle, method: str, parameters: Hyperparameters
-) -> tuple[Oracle, float]:
-    """Return the oracle that a worker runs, and the server's step size for it."""
+) -> tuple[Oracle, ServerStep]:
+    """Return the oracle that a worker runs, and the server's step for it."""
     steps = local_steps_of(method, parameters)
     if steps == 1 and not method.endswith("local-sgd"):
-        return oracle, parameters.learning_rate
-    return LocalSteps(oracle, steps, parameters.learning_rate), 1.0
+        return oracle, SGD(_schedule(parameters))
+    return LocalSteps(oracle, steps, parameters.learning_rate), SGD(1.0)
+
+
+def _schedule(parameters: Hyperparameters) -> Schedule:
+    eta, k0 = parameters.learning_rate, parameters.k0
+    return Constant(eta) if k0 is None else Decreasing(2 / (eta * k0), k0)
 
 
 def _smoothness(oracle: Oracle, parameters: Hyperparameters) -> float:

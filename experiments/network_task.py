@@ -23,7 +23,7 @@ from .networks import (
     tiny_imagenet_network,
 )
 
-EVALUATED = {"mnist": (3000, 2000), "shakespeare": (500, 200)}
+EVALUATED = {"mnist": (2000, 1000), "shakespeare": (500, 200)}
 """Training and test examples that the loss and the accuracy are taken over."""
 _EVALUATED_ELSE = (500, 500)
 
@@ -39,6 +39,8 @@ class NetworkTask:
     train, test : TensorDataset
         A fixed part of the workers' and of the test examples: a whole data set would
         take longer to evaluate than many rounds take.
+    first_buffers : ndarray
+        See `start_buffers`.
     notes : dict
         How the network was made, and the sizes of `train` and `test`.
     """
@@ -46,6 +48,7 @@ class NetworkTask:
     oracles: Sequence[TorchOracle]
     train: TensorDataset
     test: TensorDataset
+    first_buffers: F32
     notes: dict[str, Any]
     l2: float = 0.0
 
@@ -57,6 +60,14 @@ class NetworkTask:
     def start(self) -> F32:
         """Return θ^0, the network's random initial weights."""
         return self.oracles[0].theta()
+
+    def start_buffers(self) -> F32:
+        """Return the network's first BatchNorm statistics."""
+        return self.first_buffers
+
+    def load_buffers(self, values: F32) -> None:
+        """Set the statistics that `loss` and `accuracy` use."""
+        self.oracles[0].load_buffers(values)
 
     def loss(self, theta: F32) -> float:
         """Return the mean loss over `train`."""
@@ -99,7 +110,8 @@ def network_task(
         "device": str(oracles[0].device),
     }
     train = _tensors(data.train_x, data.train_y, held)
-    return NetworkTask(oracles, train, _tensors(data.test_x, data.test_y, kept), notes)
+    test = _tensors(data.test_x, data.test_y, kept)
+    return NetworkTask(oracles, train, test, oracles[0].buffers(), notes)
 
 
 def _network(data: NetworkData, seed: int) -> tuple[nn.Module, str]:

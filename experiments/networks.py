@@ -81,7 +81,7 @@ def tiny_imagenet_network(classes: int, pixels: int) -> tuple[nn.Module, str]:
         network.load_state_dict(torch.load(file, weights_only=True))
         made = "ResNet18, pretrained on ImageNet"
     else:
-        made = f"ResNet18 from scratch: no pretrained weights at {file}"
+        made = f"ResNet18 from scratch: {file.name} is not in PyTorch's cache"
     network.fc = nn.Linear(512, classes)
     if pixels == 32:
         network.maxpool = nn.Identity()

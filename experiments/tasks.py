@@ -53,6 +53,12 @@ class Task(Protocol):
     def start(self) -> F32:
         """Return θ^0."""
 
+    def start_buffers(self) -> F32:
+        """Return the first values of the buffers; empty where there are none."""
+
+    def load_buffers(self, values: F32) -> None:
+        """Set the buffers that `loss` and `accuracy` use."""
+
     def loss(self, theta: F32) -> float:
         """Return the mean training loss with regularisation."""
 

@@ -54,24 +54,20 @@ class TorchModel:
         self._trained = _last_of_each(self._parts["parameter"])
         if not any(self._trained):
             raise ValueError("no parameter of the model needs a gradient")
-        self._start = self.layout.flatten(self.arrays, "buffer")
         self._integers = [t.detach().clone() for t in self._parts["integer"]]
 
     def load(self, theta: F32) -> None:
-        """Put θ, the buffers to start from and the initial integers into the module."""
-        self._fill("parameter", theta)
-        self._fill("buffer", self._start)
+        """Put θ into the module."""
+        self._fill("parameter", theta, self.layout.size)
+
+    def load_buffers(self, values: F32) -> None:
+        """Put buffers and the initial integers into the module."""
+        self._fill("buffer", values, self.layout.buffer_size)
         with torch.no_grad():
             for tensor, value in zip(
                 self._parts["integer"], self._integers, strict=True
             ):
                 tensor.copy_(value)
-
-    def load_buffers(self, values: F32) -> None:
-        """Set the buffers to start from."""
-        self._check(values, self.layout.buffer_size, "buffers have")
-        self._start = np.array(values, np.float32)
-        self._fill("buffer", self._start)
 
     def buffers(self) -> F32:
         """Return what the module's buffers hold now."""
@@ -115,9 +111,12 @@ class TorchModel:
             for module, mode in modes:
                 module.training = mode
 
-    def _fill(self, kind: Kind, values: F32) -> None:
-        size = self.layout.size if kind == "parameter" else self.layout.buffer_size
-        self._check(values, size, "parameters form a vector of")
+    def _fill(self, kind: Kind, values: F32, size: int) -> None:
+        if values.shape != (size,):
+            raise ValueError(
+                f"got a {kind} vector of shape {values.shape}, but the model's has "
+                f"{size} elements: is it the same model, in the same order?"
+            )
         flat = torch.tensor(values, device=self._device)
         at = 0
         with torch.no_grad():
@@ -125,13 +124,6 @@ class TorchModel:
                 end = at + tensor.numel()
                 tensor.copy_(flat[at:end].view(tensor.shape))
                 at = end
-
-    def _check(self, values: F32, size: int, what: str) -> None:
-        if values.shape != (size,):
-            raise ValueError(
-                f"got a vector of shape {values.shape}, but the model's {what} "
-                f"{size} elements: is it the same model, in the same order?"
-            )
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

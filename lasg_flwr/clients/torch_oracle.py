@@ -39,10 +39,10 @@ class TorchOracle:
 
     g(θ; ξ) = ∇ (1/b) Σ_{i ∈ ξ} ℓ(θ; x_i, y_i) + λθ for a batch ξ of b examples. Two
     calls with the same θ, buffers and batch give the same bits: dropout masks and
-    augmentation are drawn from generators seeded by the batch, modules run in the
-    training or evaluation mode they had when the oracle was made, and buffers start
-    at the same values. On a GPU that holds for deterministic kernels only (see
-    ``torch.use_deterministic_algorithms``).
+    augmentation are drawn from generators seeded by the batch, and modules run in the
+    training or evaluation mode that they were given in. Where buffers have a part in
+    the gradient, `load_buffers` comes before it, as workers do. On a GPU all this holds
+    for deterministic kernels only (see ``torch.use_deterministic_algorithms``).
 
     Parameters
     ----------
@@ -145,11 +145,20 @@ class TorchOracle:
         return self.layout.flatten(self.arrays, "parameter")
 
     def load_buffers(self, values: F32) -> None:
-        """Set the buffers that the next gradients and evaluations start from."""
+        """Set the buffers; integers, such as BatchNorm's counters, start anew.
+
+        Raises
+        ------
+        ValueError
+            If there are more or fewer values than the model has buffers.
+        """
         self._model.load_buffers(values)
 
     def buffers(self) -> F32:
-        """Return the buffers as the last gradient left them."""
+        """Return the buffers: at first the model's own, then as a gradient left them.
+
+        Start `lasg_flwr.simulate` with them (``buffers=oracle.buffers()``).
+        """
         return self._model.buffers()
 
     def draw(self, rng: np.random.Generator) -> Batch:
