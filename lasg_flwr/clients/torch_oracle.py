@@ -140,6 +140,11 @@ class TorchOracle:
         """Examples a batch."""
         return self._examples.batch_size
 
+    @property
+    def buffer_names(self) -> tuple[str, ...]:
+        """Names of the buffers, for a strategy's ``buffers``."""
+        return tuple(e.name for e in self.layout.entries if e.kind == "buffer")
+
     def theta(self) -> F32:
         """Return θ^0, to start `lasg_flwr.simulate` with."""
         return self.layout.flatten(self.arrays, "parameter")
