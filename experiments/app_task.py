@@ -6,7 +6,7 @@ from flwr.app import Context
 
 from .data import Dataset, load, partition
 from .methods import Hyperparameters, build_rule
-from .tasks import Batch, LinearOracle, Task, worker_oracle
+from .tasks import Batch, LinearOracle, LinearTask, worker_oracle
 
 
 @lru_cache(maxsize=1)
@@ -40,7 +40,7 @@ def client_oracle(context: Context) -> LinearOracle:
     return worker_oracle(dataset, part, Batch(size=int(config["batch-size"])))
 
 
-def server_task(context: Context, workers: int) -> Task:
+def server_task(context: Context, workers: int) -> LinearTask:
     """Return the whole task: the server evaluates on it, and PS needs its L_m."""
     config = context.run_config
     dataset = _dataset(str(config["dataset"]))
@@ -49,7 +49,7 @@ def server_task(context: Context, workers: int) -> Task:
     )
     batch = Batch(size=int(config["batch-size"]))
     oracles = [worker_oracle(dataset, part, batch) for part in parts]
-    return Task(dataset, oracles, oracles[0].l2)
+    return LinearTask(dataset, oracles, oracles[0].l2)
 
 
 __all__ = ["build_rule", "client_oracle", "hyperparameters", "server_task"]

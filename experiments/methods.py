@@ -10,10 +10,10 @@ from lasg_flwr.messages import Memory
 from lasg_flwr.oracle import Oracle
 from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Always, Rule
 from lasg_flwr.smoothness import local_steps_smoothness
+from lasg_flwr.steps import SGD, Constant, Decreasing, Schedule, ServerStep
 
 from .sparse import DEFAULT_TOP_K, top_k_spec
 from .sparse import METHOD as SPARSE_METHOD
-from .tasks import LinearOracle
 
 RULES: dict[str, type[Rule]] = {
     "sgd": Always,
@@ -25,6 +25,10 @@ RULES: dict[str, type[Rule]] = {
     "local-sgd": Always,
     "sparse-local-sgd": Always,
 }
+NO_SMOOTHNESS = (
+    "ps needs the smoothness L_m of every worker, which is known for linear models "
+    "only: leave ps out of --methods; pse estimates it"
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Hyperparameters:
         Threshold constant; None is 1/η² (1 with local steps).
     local_steps : int
         H.
+    k0 : float, optional
+        The server's steps are η_k = η / (1 + k/K_0), those of Theorem 3; None is η.
     top_k : tuple of float or int, optional
         Of `sparse-local-sgd`: shares (below 1) or numbers of the coordinates that the
         devices keep, cycled over them; None is 0.01.
@@ -60,6 +66,7 @@ class Hyperparameters:
     d_max: int = 10
     c: float | None = None
     local_steps: int = 1
+    k0: float | None = None
     top_k: tuple[int | float, ...] | None = None
     batch_growth: float | None = None
     initial_batch: int | None = None
@@ -79,14 +86,14 @@ class Hyperparameters:
 
 
 def build_rule(
-    method: str, parameters: Hyperparameters, oracles: Sequence[LinearOracle]
+    method: str, parameters: Hyperparameters, oracles: Sequence[Oracle]
 ) -> Rule:
     """Return the rule of `method`, with the smoothness constants that PS needs.
 
     Raises
     ------
     ValueError
-        For an unknown method.
+        For an unknown method, or PS where an oracle does not know its smoothness.
     """
     if method not in RULES:
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(RULES)}")
@@ -128,27 +135,32 @@ def local_steps_of(method: str, parameters: Hyperparameters) -> int:
 
 
 def wrap(
-    oracle: LinearOracle, method: str, parameters: Hyperparameters
-) -> tuple[Oracle, float]:
-    """Return the oracle that a worker runs, and the server's step size for it."""
+    oracle: Oracle, method: str, parameters: Hyperparameters
+) -> tuple[Oracle, ServerStep]:
+    """Return the oracle that a worker runs, and the server's step for it."""
     steps = local_steps_of(method, parameters)
     if steps == 1 and not method.endswith("local-sgd"):
-        return oracle, parameters.learning_rate
-    inner: Oracle = oracle
-    if method == SPARSE_METHOD:
-        inner = _grown(oracle, parameters)
-    return LocalSteps(inner, steps, parameters.learning_rate), 1.0
+        return oracle, SGD(_schedule(parameters))
+    inner = _grown(oracle, parameters) if method == SPARSE_METHOD else oracle
+    return LocalSteps(inner, steps, parameters.learning_rate), SGD(1.0)
 
 
-def _grown(oracle: LinearOracle, parameters: Hyperparameters) -> Oracle:
-    schedule = parameters.schedule(oracle.batch_size)
-    if schedule == BatchSchedule(oracle.batch_size):
+def _grown(oracle: Oracle, parameters: Hyperparameters) -> Oracle:
+    if parameters.initial_batch is None and parameters.batch_growth in (None, 1.0):
         return oracle
-    return GrowingBatches(oracle, schedule)
+    batch_size: int = getattr(oracle, "batch_size", 1)
+    return GrowingBatches(oracle, parameters.schedule(batch_size))
 
 
-def _smoothness(oracle: LinearOracle, parameters: Hyperparameters) -> float:
-    value = oracle.smoothness()
+def _schedule(parameters: Hyperparameters) -> Schedule:
+    eta, k0 = parameters.learning_rate, parameters.k0
+    return Constant(eta) if k0 is None else Decreasing(2 / (eta * k0), k0)
+
+
+def _smoothness(oracle: Oracle, parameters: Hyperparameters) -> float:
+    if not hasattr(oracle, "smoothness"):
+        raise ValueError(NO_SMOOTHNESS)
+    value: float = oracle.smoothness()
     if parameters.local_steps == 1:
         return value
     return local_steps_smoothness(

@@ -85,7 +85,7 @@ def _train(method: str, grid: Grid, context: Context, task: Task) -> _Trained:
         metrics["loss"], metrics["accuracy"] = task.loss(theta), task.accuracy(theta)
         return metrics
 
-    start = ArrayRecord({"theta": Array(np.zeros(task.size, np.float32))})
+    start = ArrayRecord({"theta": Array(task.start())})
     result = strategy.start(grid, start, num_rounds=rounds, evaluate_fn=evaluate)
     return _Trained(result, list(np.diff(finished)))
 

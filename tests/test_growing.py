@@ -107,6 +107,20 @@ def test_the_iteration_is_counted_over_the_whole_run(steps: int) -> None:
     assert result.ledger.gradient_evaluations == 6 * steps
 
 
+def test_a_network_s_minibatches_grow_too() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    clients = pytest.importorskip("lasg_flwr.clients.torch_oracle")
+    data = torch.utils.data.TensorDataset(torch.eye(8), torch.arange(8) % 2)
+    loss = torch.nn.functional.cross_entropy
+    oracle = clients.TorchOracle(torch.nn.Linear(8, 2), loss, data, 2)
+    growing = GrowingBatches(oracle, BatchSchedule(3, 2.0))
+    for t, size in enumerate((3, 6, 8)):
+        growing.start_round(t)
+        batch = growing.draw(np.random.default_rng(t))
+        assert len(set(batch.indices)) == size
+        assert np.abs(growing.gradient(oracle.theta(), batch)).max() > 0
+
+
 def test_what_the_oracle_offers_is_offered_still() -> None:
     oracle = Counting()
     oracle.size = 2  # type: ignore[attr-defined]
