@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra torch")
+pytest.importorskip("torch", reason="needs the extra torch")
 
-from flwr.app import ArrayRecord  # noqa: E402
-from flwr.client import ClientApp  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.nn.functional import cross_entropy, dropout  # noqa: E402
-from torch.utils.data import (  # noqa: E402
+import torch
+from flwr.app import ArrayRecord
+from flwr.client import ClientApp
+from torch import nn
+from torch.nn.functional import cross_entropy, dropout
+from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
@@ -24,14 +25,14 @@ from torch.utils.data import (  # noqa: E402
     WeightedRandomSampler,
 )
 
-from lasg_flwr import NonFiniteGradientError, simulate  # noqa: E402
-from lasg_flwr.clients import LasgNumPyClient, TorchOracle  # noqa: E402
-from lasg_flwr.oracle import Oracle  # noqa: E402
-from lasg_flwr.random import keyed_generator  # noqa: E402
-from lasg_flwr.strategies import LasgStrategy  # noqa: E402
-from lasg_flwr.vectors import F32, Layout  # noqa: E402
+from lasg_flwr import NonFiniteGradientError, simulate
+from lasg_flwr.clients import LasgNumPyClient, TorchOracle
+from lasg_flwr.oracle import Oracle
+from lasg_flwr.random import keyed_generator
+from lasg_flwr.strategies import LasgStrategy
+from lasg_flwr.vectors import F32, Layout
 
-from .inprocess import InProcessGrid  # noqa: E402
+from .inprocess import InProcessGrid
 
 RNG = np.random.default_rng
 
@@ -70,7 +71,8 @@ class Rich(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = dropout(self.norm(self.first(x)), 0.5, self.training)
-        return self.last(torch.relu(self.frozen(x)))
+        output: torch.Tensor = self.last(torch.relu(self.frozen(x)))
+        return output
 
 
 @pytest.fixture(autouse=True)
@@ -121,21 +123,23 @@ def test_the_gradient_equals_autograd_of_the_loss_with_decay() -> None:
     torch.manual_seed(batch.seed)
     loss = cross_entropy(model(x), y)
     trained = [p for p in model.parameters() if p.requires_grad]
-    (loss + 0.005 * sum((p**2).sum() for p in trained)).backward()
+    loss = loss + 0.005 * torch.stack([(p**2).sum() for p in trained]).sum()
+    found = iter(torch.autograd.grad(loss, trained, allow_unused=True))
+    parts = [next(found) if p.requires_grad else None for p in model.parameters()]
     expected = np.concatenate(
         [
-            np.zeros(p.numel()) if p.grad is None else p.grad.numpy().ravel()
-            for p in model.parameters()
+            np.zeros(p.numel()) if part is None else part.numpy().ravel()
+            for p, part in zip(model.parameters(), parts, strict=True)
         ]
     )
     np.testing.assert_allclose(oracle.gradient(theta, batch), expected, atol=1e-6)
     names = {e.name: e for e in oracle.layout.entries}
-    parts = oracle.layout.unflatten(
+    named = oracle.layout.unflatten(
         oracle.gradient(theta, batch), oracle.buffers(), bytes(8)
     )
     assert names["frozen.weight"].kind == "parameter"
-    assert not parts["frozen.weight"].any()
-    np.testing.assert_allclose(parts["unused"], 0.01)
+    assert not named["frozen.weight"].any()
+    np.testing.assert_allclose(named["unused"], 0.01)
 
 
 @pytest.mark.parametrize("data", [points(), Augmented()])
@@ -237,7 +241,8 @@ def test_of_a_tied_parameter_the_last_name_counts() -> None:
             self.b.weight = self.a.weight
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.b(torch.tanh(self.a(x)))
+            output: torch.Tensor = self.b(torch.tanh(self.a(x)))
+            return output
 
     oracle = oracle_of(Tied())
     theta, batch = oracle.theta(), oracle.draw(RNG(0))
@@ -261,14 +266,15 @@ def test_of_a_tied_parameter_the_last_name_counts() -> None:
 
 def sgd_loop(oracles: list[TorchOracle], model: nn.Module, rounds: int) -> F32:
     """Train by plain PyTorch on the batches that the engine draws."""
+    parameters = list(model.parameters())
     for k in range(rounds):
+        losses = []
         for m, oracle in enumerate(oracles):
-            batch = oracle.draw(keyed_generator(0, m, k))
-            x, y = points(seed=m)[batch.indices]
-            (cross_entropy(model(x), y) / len(oracles)).backward()
-        for p in model.parameters():
-            p.data -= 0.1 * (p.grad + 0.01 * p.data)
-            p.grad = None
+            x, y = points(seed=m)[oracle.draw(keyed_generator(0, m, k)).indices]
+            losses.append(cross_entropy(model(x), y))
+        loss = torch.stack(losses).mean()
+        for p, g in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            p.data -= 0.1 * (g + 0.01 * p.data)
     return np.concatenate([p.detach().numpy().ravel() for p in model.parameters()])
 
 
