@@ -39,11 +39,13 @@ def main(grid: Grid, context: Context) -> None:
         result, ledger = trained.result, trained.result.ledger
         log(
             INFO,
-            "%s: %d uploads, %d of dense SGD's %d payload bytes up, %s",
+            "%s: %d uploads; up: %d of dense SGD's %d payload bytes, in %d message "
+            "bytes; %s",
             method,
             ledger.uploads,
             ledger.uplink_bytes,
             ledger.sgd_uplink_bytes,
+            ledger.uplink_message_bytes,
             result.evaluate_metrics_serverapp[max(result.evaluate_metrics_serverapp)],
         )
     if path := str(config["result-file"]):
