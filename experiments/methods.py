@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lasg_flwr.growing import BatchSchedule, GrowingBatches
 from lasg_flwr.local import LocalSteps
 from lasg_flwr.messages import Memory
 from lasg_flwr.oracle import Oracle
 from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Always, Rule
 from lasg_flwr.smoothness import local_steps_smoothness
 from lasg_flwr.steps import SGD, Constant, Decreasing, Schedule, ServerStep
+
+from .sparse import DEFAULT_TOP_K, top_k_spec
+from .sparse import METHOD as SPARSE_METHOD
 
 RULES: dict[str, type[Rule]] = {
     "sgd": Always,
@@ -25,8 +29,6 @@ NO_SMOOTHNESS = (
     "ps needs the smoothness L_m of every worker, which is known for linear models "
     "only: leave ps out of --methods; pse estimates it"
 )
-SPARSE = "topk:fraction=0.01"
-"""What `sparse-local-sgd` sends where no other codec than dense is named."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ class Hyperparameters:
         H.
     k0 : float, optional
         The server's steps are η_k = η / (1 + k/K_0), those of Theorem 3; None is η.
+    top_k : tuple of float or int, optional
+        Of `sparse-local-sgd`: shares (below 1) or numbers of the coordinates that the
+        devices keep, cycled over them; None is 0.01.
+    batch_growth : float, optional
+        Of `sparse-local-sgd`: ρ; None is 1.
+    initial_batch : int, optional
+        Of `sparse-local-sgd`: b^(0); None is the batch of the other methods.
+
+    Raises
+    ------
+    ValueError
+        If k, ρ or b^(0) is out of range.
     """
 
     learning_rate: float
@@ -53,6 +67,22 @@ class Hyperparameters:
     c: float | None = None
     local_steps: int = 1
     k0: float | None = None
+    top_k: tuple[int | float, ...] | None = None
+    batch_growth: float | None = None
+    initial_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        self.schedule(batch_size=1)
+        if self.top_k is not None:
+            top_k_spec(self.top_k)
+
+    def schedule(self, batch_size: int) -> BatchSchedule:
+        """Return b^(0) and ρ for a worker whose batch is `batch_size` otherwise."""
+        initial, growth = self.initial_batch, self.batch_growth
+        return BatchSchedule(
+            batch_size if initial is None else initial,
+            1.0 if growth is None else growth,
+        )
 
 
 def build_rule(
@@ -77,19 +107,26 @@ def build_rule(
     return RULES[method](**options)
 
 
-def memory_and_codec(method: str, memory: Memory, codec: str) -> tuple[Memory, str]:
+def memory_and_codec(
+    method: str,
+    memory: Memory,
+    codec: str,
+    top_k: Sequence[int | float] | None = None,
+) -> tuple[Memory, str]:
     """Return what a method runs with: sparse local SGD has error memory and Top-k.
 
     Examples
     --------
-    >>> memory_and_codec("sparse-local-sgd", "innovation", "dense")
-    ('error', 'topk:fraction=0.01')
+    >>> memory_and_codec("sparse-local-sgd", "innovation", "dense", (0.01, 20))
+    ('error', 'topk:fraction=0.01;topk:k=20')
     >>> memory_and_codec("wk2", "innovation", "dense")
     ('innovation', 'dense')
     """
-    if method != "sparse-local-sgd":
+    if method != SPARSE_METHOD:
         return memory, codec
-    return "error", SPARSE if codec == "dense" else codec
+    if codec == "dense":
+        codec = top_k_spec(DEFAULT_TOP_K if top_k is None else top_k)
+    return "error", codec
 
 
 def local_steps_of(method: str, parameters: Hyperparameters) -> int:
@@ -104,7 +141,15 @@ def wrap(
     steps = local_steps_of(method, parameters)
     if steps == 1 and not method.endswith("local-sgd"):
         return oracle, SGD(_schedule(parameters))
-    return LocalSteps(oracle, steps, parameters.learning_rate), SGD(1.0)
+    inner = _grown(oracle, parameters) if method == SPARSE_METHOD else oracle
+    return LocalSteps(inner, steps, parameters.learning_rate), SGD(1.0)
+
+
+def _grown(oracle: Oracle, parameters: Hyperparameters) -> Oracle:
+    if parameters.initial_batch is None and parameters.batch_growth in (None, 1.0):
+        return oracle
+    batch_size: int = getattr(oracle, "batch_size", 1)
+    return GrowingBatches(oracle, parameters.schedule(batch_size))
 
 
 def _schedule(parameters: Hyperparameters) -> Schedule:

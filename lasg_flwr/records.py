@@ -327,26 +327,38 @@ def app_reply(
             f"the ClientApp's reply has {len(content.array_records)} ArrayRecords, "
             "expected the trained model in one"
         )
-    (record,) = content.array_records.values()
-    arrays = [array.numpy() for array in record.values() if array.data]
-    if len(arrays) != len(names):
-        raise WireError(
-            f"the ClientApp returned {len(arrays)} arrays, the model has {len(names)}"
-        )
-    found = list(record) if set(record) == set(names) else names
     metrics: dict[str, Any] = {}
     for numbers in content.metric_records.values():
         metrics.update(numbers)
     for name, values in content.config_records.items():
         if name.endswith(".metrics"):
             metrics.update(values)
+    examples = _app_examples(metrics)
+    (record,) = content.array_records.values()
+    arrays = [array.numpy() for array in record.values() if array.data]
+    if len(arrays) != len(names):
+        raise WireError(
+            f"the ClientApp returned {len(arrays)} arrays, the model has {len(names)}: "
+            "return the whole model, in the form in which it came"
+        )
+    found = list(record) if set(record) == set(names) else names
+    return dict(zip(found, arrays, strict=True)), examples, metrics
+
+
+def _app_examples(metrics: dict[str, Any]) -> int:
+    """Take the number of examples out of an app's metrics."""
     examples = metrics.pop(EXAMPLES_KEY, metrics.pop("num_examples", None))
-    if not isinstance(examples, int | float) or examples < 1:
+    if not isinstance(examples, int | float):
+        raise WireError(
+            "the ClientApp did not report on how many examples it trained: put "
+            f"{EXAMPLES_KEY!r} into the MetricRecord of its reply"
+        )
+    if not examples >= 1:
         raise WireError(
             f"the ClientApp reported {examples!r} training examples: a client without "
-            "training data cannot take part; report 'num-examples' >= 1"
+            "training data cannot take part; leave it out, or give it data"
         )
-    return dict(zip(found, arrays, strict=True)), int(examples), metrics
+    return int(examples)
 
 
 def fit_result(

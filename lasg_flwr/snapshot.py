@@ -67,12 +67,13 @@ def restore(server: LasgServer, arrays: Arrays, meta: dict[str, Any]) -> None:
         If the state is of another model, rule, codec, memory or version; the server
         is left as it was.
     """
-    expected = {"version": VERSION, "fingerprint": _fingerprint(server)}
-    for name, value in expected.items():
-        if meta.get(name) != value:
+    found = {"version": meta.get("version"), **(meta.get("fingerprint") or {})}
+    expected = {"version": VERSION, **_fingerprint(server)}
+    for name in sorted({*found, *expected}, key=lambda n: (n != "version", n)):
+        if found.get(name) != expected.get(name):
             raise CheckpointError(
-                f"the checkpoint's {name} is {meta.get(name)!r}, this server's is "
-                f"{value!r}: resume with the arguments that it was saved with"
+                f"the checkpoint's {name} is {found.get(name)!r}, this server's is "
+                f"{expected.get(name)!r}: resume with what it was saved with"
             )
     try:
         _load(server, arrays, meta)

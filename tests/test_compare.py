@@ -16,6 +16,7 @@ from experiments.tasks import Batch, build_task
 
 from .real_data import task_or_skip
 
+SPARSE = ("--methods", "sgd,sparse-local-sgd")
 ALL = "sgd,lag,wk1,wk2,ps,pse"
 RUN_FIELDS = {
     *("method", "codec", "memory", "local_steps", "uploads", "downloads"),
@@ -91,6 +92,29 @@ def test_sparse_local_sgd_has_error_memory_and_sends_less(tmp_path: Path) -> Non
     assert sparse["final_loss"] < 2.0
 
 
+def test_sparse_local_sgd_takes_k_by_device_and_growing_batches(tmp_path: Path) -> None:
+    options = ("--rounds", "20", "--local-steps", "5", "--methods",
+               "sgd,sparse-local-sgd", "--top-k", "0.01, 13", "--batch-growth", "1.01",
+               "--initial-batch", "4")  # fmt: skip
+    done = invoke(*options, "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "and 1 more" in " ".join(done.output.split())
+    summary = summary_of(tmp_path)
+    parameters = summary["parameters"]
+    assert parameters["top_k"] == [0.01, 13]
+    assert (parameters["batch_growth"], parameters["initial_batch"]) == (1.01, 4)
+    _, sparse = summary["runs"]
+    assert sparse["codec"] == "topk:fraction=0.01;topk:k=13"
+    assert (sparse["memory"], sparse["local_steps"]) == ("error", 5)
+    # ten workers; 6 or 13 values of 4 bytes, a header, indices of 10 bits at most
+    least, most = 200 * (12 + 4 + 6 * 4), 200 * (12 + 8 + 8 + 13 * 6)
+    assert least < sparse["uplink_bytes"] < most
+    plain = invoke(*options[:6], "--out", str(tmp_path))
+    assert plain.exit_code == 0
+    (_, other) = summary_of(tmp_path)["runs"]
+    assert other["final_loss"] != sparse["final_loss"]
+
+
 def test_a_target_that_is_not_reached_is_null(tmp_path: Path) -> None:
     options = ("--rounds", "10", "--methods", "wk2", "--target", "0.001")
     assert invoke(*options, "--out", str(tmp_path)).exit_code == 0
@@ -115,6 +139,16 @@ def test_a_target_that_is_not_reached_is_null(tmp_path: Path) -> None:
         (("--max-delay", "5", "--methods", "wk1"), "WK1 needs max_delay >= d_max"),
         (("--learning-rate", "0"), "step size must be finite and > 0"),
         (("--workers", "100000"), "100000"),
+        (("--top-k", "0.1"), "--top-k is for sparse-local-sgd alone"),
+        (("--batch-growth", "2"), "--batch-growth is for sparse-local-sgd alone"),
+        ((*SPARSE, "--top-k", "0"), "'0' is neither a share in (0, 1) nor an integer"),
+        ((*SPARSE, "--top-k", "0.1,x"), "'x' is neither"),
+        ((*SPARSE, "--top-k", "1.5"), "'1.5' is neither"),
+        ((*SPARSE, "--top-k", "651"), "choose k in [1, 650]"),
+        ((*SPARSE, "--batch-growth", "0.9"), "must be finite and >= 1, got 0.9"),
+        ((*SPARSE, "--batch-growth", "nan"), "must be finite and >= 1, got nan"),
+        ((*SPARSE, "--initial-batch", "0"), "must be an integer >= 1, got 0"),
+        ((*SPARSE, "--local-steps", "0"), "0 is not in the range x>=1"),
     ],
 )
 def test_bad_arguments_end_with_a_clear_error(

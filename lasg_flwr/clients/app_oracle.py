@@ -20,9 +20,10 @@ CallNext = Callable[[Message, Context], Message]
 class AppOracle:
     """Pseudo-gradients of a ClientApp: u = θ^k − θ_local, where the app makes θ_local.
 
-    Every call seeds the global generators of Python, NumPy and PyTorch alike and gives
-    the app the `Context.state` that it had before the round, so that two calls of one
-    round differ in θ alone. The state after the first call of a round is kept.
+    Every call seeds the global generators of Python, NumPy and PyTorch (all devices)
+    alike and gives the app the `Context.state` that it had before the round, and the
+    server's buffers, so that two calls of one round differ in θ alone. The state after
+    the first call of a round is kept, unless the round fails.
 
     Parameters
     ----------
@@ -88,15 +89,19 @@ class AppOracle:
         if first != second:
             raise LasgError(
                 "this ClientApp does not repeat itself: run twice at the same model "
-                "with equal seeds, its updates differ. Draw all randomness from the "
-                "global generators of Python, NumPy or PyTorch, or from a generator "
-                "that is made anew in each call, and use deterministic kernels"
+                "with equal seeds, its updates differ, so it did not draw the same "
+                "batches, or masks. Draw all randomness from the global generators of "
+                "Python, NumPy or PyTorch, or from a generator that is made anew in "
+                "each call, and use deterministic kernels"
             )
 
-    def finish(self) -> None:
-        """Leave the context with the state that the app's first call made."""
-        if self._after is not None:
-            self._replace_state(self._after)
+    def finish(self, failed: bool = False) -> None:
+        """Leave the context with the state that the app's first call made.
+
+        If the round failed, or the app was not needed, it is the state before it.
+        """
+        kept = None if failed else self._after
+        self._replace_state(self._before if kept is None else kept)
 
     def _run(self, theta: F32, seed: int) -> F32:
         self._replace_state(copy.deepcopy(self._before))
@@ -136,4 +141,4 @@ def _seed_everything(seed: int) -> None:
     np.random.seed(seed)  # noqa: NPY002
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.manual_seed(seed)
+        torch.manual_seed(seed)  # the generators of CUDA and other devices too

@@ -168,9 +168,11 @@ class TorchOracle:
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """Draw a batch without replacement, and its seed."""
-        indices = rng.choice(
-            self.num_examples, self.batch_size, replace=False, shuffle=False
-        )
+        return self.draw_batch(rng, self.batch_size)
+
+    def draw_batch(self, rng: np.random.Generator, size: int) -> Batch:
+        """Draw a batch of `size` examples, as `lasg_flwr.growing` asks for them."""
+        indices = rng.choice(self.num_examples, size, replace=False, shuffle=False)
         return Batch(indices, int(rng.integers(1 << 63)))
 
     def gradient(self, theta: F32, batch: Batch) -> F32:
