@@ -206,7 +206,7 @@ def main(
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    plot_study(runs, out / "mnist-cnn.png")
+    plot_study(runs, TARGET, out / "mnist-cnn.png")
 
 
 if __name__ == "__main__":

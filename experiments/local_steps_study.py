@@ -46,13 +46,17 @@ STEPS: tuple[tuple[str, str, str, int], ...] = (
 """Label, method, codec and H of each run."""
 
 
-def run_seed(seed: int, data_dir: Path | None = None) -> list[dict[str, Any]]:
-    """Return a row for each run of `STEPS` with one seed."""
+def run_seed(
+    seed: int,
+    data_dir: Path | None = None,
+    steps_of: Sequence[tuple[str, str, str, int]] = STEPS,
+) -> list[dict[str, Any]]:
+    """Return a row for each run of `steps_of` with one seed."""
     task = build_task(DATASET, WORKERS, PARTITION, BATCH, seed=seed, data_dir=data_dir)
     fedavg = _run(task, "local-sgd", "dense", LOCAL_STEPS, seed, None)
     target = TARGET_FACTOR * fedavg.totals["final_loss"]
     rows = []
-    for label, method, codec, steps in STEPS:
+    for label, method, codec, steps in steps_of:
         found = _run(task, method, codec, steps, seed, target)
         row: dict[str, Any] = {
             "seed": seed,

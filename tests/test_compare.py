@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from experiments.__main__ import DEFAULTS, app
 from experiments.app_task import methods
 from experiments.compare import Comparison, compare
+from experiments.local_steps_study import STEPS, run_seed
 from experiments.methods import Hyperparameters
-from experiments.tasks import Batch
+from experiments.tasks import Batch, build_task
 
 from .real_data import task_or_skip
 
@@ -240,3 +241,36 @@ def test_the_codec_study_ranks_by_bytes(tmp_path: Path) -> None:
     assert runs[0]["x_fewer_bytes"] == 1.0
     best = max(runs, key=lambda r: r["x_fewer_bytes"] or 0)
     assert best["codec"] == "topk:fraction=0.05"
+
+
+def test_a_run_stops_where_it_is_told_and_steps_may_decrease() -> None:
+    task = build_task("digits", 4, "iid", Batch(size=16))
+
+    def run(stop_at: float | None, k0: float | None) -> list[dict[str, Any]]:
+        config = Comparison(
+            "digits", "iid", ("sgd",), ("dense",), "innovation", 4, 40, 5, 0,
+            Batch(), Hyperparameters(0.1, k0=k0), None, stop_at,
+        )  # fmt: skip
+        return compare(config, task)[0]
+
+    whole = run(None, None)
+    stopped = run(whole[4]["loss"], None)
+    assert stopped == whole[:5]
+    slower = run(None, 10.0)
+    assert whole[0]["loss"] == slower[0]["loss"]
+    assert whole[-1]["loss"] < slower[-1]["loss"] < whole[1]["loss"]
+
+
+def test_the_parts_of_the_study_of_local_steps_multiply() -> None:
+    task_or_skip("mnist35", 10, "by-label", Batch(size=1))
+    wanted = ("SGD", "local steps, laziness", "all three", "all three, 10 % Top-k")
+    steps = [step for step in STEPS if step[0] in wanted]
+    found = {row["label"]: row for row in run_seed(0, steps_of=steps)}
+    sgd, everything = found["SGD"], found["all three"]
+    assert everything["uplink_bytes_to_target"] * 500 <= sgd["uplink_bytes_to_target"]
+    assert found["local steps, laziness"]["uploads_to_target"] <= 200
+    fedavg_bytes = 100 * 10 * (12 + 4 * 785)
+    assert everything["uplink_bytes_to_target"] * 90 <= fedavg_bytes
+    assert everything["uplink_bytes_to_target"] < everything["fixed_width_bytes"]
+    best = found["all three, 10 % Top-k"]["uplink_bytes_to_target"]
+    assert best * 1000 <= sgd["uplink_bytes_to_target"]
