@@ -1,0 +1,159 @@
+"""The drop-in projects: plain, and lazy by the lines of their diffs."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.dropin.projects import (
+    DIFF,
+    FOLDER,
+    PROJECTS,
+    copy_project,
+    load_apps,
+)
+from experiments.dropin.summary import Row, interval, write_summary
+from experiments.flower_run import flwr_run
+
+SIZES = {"rounds": 4, "requests": 40}
+QUICK = {"num_server_rounds": 4, "local_steps": 2, "learning_rate": 0.01}
+
+
+def mnist() -> Path:
+    folder = Path(os.environ.get("LASG_DATA") or "LASG_DATA is not set") / "mnist"
+    if not (folder / "train-images-idx3-ubyte.gz").exists():
+        pytest.skip(f"needs the mnist files in LASG_DATA: none in {folder}")
+    pytest.importorskip("torch", reason="the projects train with PyTorch")
+    return folder
+
+
+def changed(project: str) -> tuple[list[str], list[str]]:
+    """Return the lines that a diff takes out and puts in."""
+    lines = (FOLDER / project / DIFF).read_text().splitlines()
+    body = [line for line in lines if not line.startswith(("---", "+++"))]
+    return tuple(  # type: ignore[return-value]
+        [line[1:].strip() for line in body if line[:1] == sign] for sign in "-+"
+    )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run(project: str, variant: str, data: Path, scratch: Path) -> dict[str, Any]:
+    from experiments.dropin.measure import run as run_apps
+
+    apps = load_apps(copy_project(project, variant, scratch / variant))
+    with one_thread():
+        return run_apps(apps, data, scratch, **QUICK)
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_two_lines_and_their_imports_are_the_difference(project: str) -> None:
+    removed, added = changed(project)
+    imports = [line for line in added if line.startswith("from lasg_flwr.")]
+    assert len(imports) == 2
+    code = [line for line in added if line not in imports]
+    assert len(code) == 2
+    assert sum("mods=[lasg_mod]" in line for line in code) == 1
+    assert sum('"wk2", step=1.0' in line for line in code) == 1
+    assert len([line for line in removed if not line.startswith("from ")]) == 2
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_a_plain_project_has_no_trace_of_this_package(project: str) -> None:
+    files = [
+        path
+        for path in (FOLDER / project).rglob("*")
+        if path.suffix in (".py", ".toml", ".md")
+    ]
+    assert len(files) >= 5
+    for path in files:
+        text = path.read_text().lower()
+        assert "lasg" not in text, path
+        assert "experiments" not in text, path
+
+
+def test_both_projects_have_the_same_task() -> None:
+    first, second = (next((FOLDER / p).glob("*/task.py")) for p in PROJECTS)
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_the_lazy_project_uploads_less_and_saves_the_same_model(
+    project: str, tmp_path: Path
+) -> None:
+    data = mnist()
+    torch = pytest.importorskip("torch")
+    plain = run(project, "plain", data, tmp_path)
+    saved = torch.load(tmp_path / "model.pt", weights_only=True)
+    lazy = run(project, "lazy", data, tmp_path)
+    again = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert {n: plain[n] for n in SIZES} == {n: lazy[n] for n in SIZES} == SIZES
+    assert lazy["uploads"] < plain["uploads"] == 40
+    assert lazy["uplink_message_bytes"] < plain["uplink_message_bytes"]
+    assert {n: (v.shape, v.dtype) for n, v in saved.items()} == {
+        n: (v.shape, v.dtype) for n, v in again.items()
+    }
+    start = load_start(project, tmp_path)
+    assert all(not torch.equal(start[name], again[name]) for name in start)
+
+
+def load_start(project: str, scratch: Path) -> dict[str, Any]:
+    torch = pytest.importorskip("torch")
+    apps = load_apps(scratch / "plain")
+    torch.manual_seed(apps.config["seed"])
+    state: dict[str, Any] = apps.task.Net().state_dict()
+    return state
+
+
+def test_both_lazy_projects_take_the_same_path(tmp_path: Path) -> None:
+    data = mnist()
+    torch = pytest.importorskip("torch")
+    models = []
+    for project in PROJECTS:
+        (tmp_path / project).mkdir()
+        run(project, "lazy-4bit", data, tmp_path / project)
+        models.append(torch.load(tmp_path / project / "model.pt", weights_only=True))
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_lazy_quickstart_runs_under_flwr_run(tmp_path: Path) -> None:
+    data, model = mnist(), tmp_path / "model.pt"
+    project = copy_project(PROJECTS[0], "lazy", tmp_path / "project")
+    changes = (
+        f'num-server-rounds=2 local-steps=2 data-dir="{data}" model-file="{model}"'
+    )
+    done = flwr_run(project, changes, 2, timeout=280)
+    output = done.stdout + done.stderr
+    assert model.exists(), output[-4000:]
+    assert "lasg: round 1: contacted 2" in output
+
+
+def row(variant: str, seed: int, uploads: int, accuracy: float) -> Row:
+    sizes = (3, 30, uploads, 10 * uploads, 20 * uploads, 1000)
+    return Row(PROJECTS[0], variant, seed, *sizes, 0.1, accuracy, 1.0)
+
+
+def test_the_summary_pairs_runs_by_seed(tmp_path: Path) -> None:
+    for seed, (plain, lazy) in enumerate([(0.97, 0.96), (0.98, 0.98), (0.96, 0.97)]):
+        row("plain", seed, 30, plain).append_to(tmp_path / "runs.csv")
+        row("lazy", seed, 10, lazy).append_to(tmp_path / "runs.csv")
+    table = write_summary(tmp_path)
+    assert "| lazy | 10 (1/3.0) |" in table
+    half = interval([-1.0, 0.0, 1.0])[1]
+    assert f"+0.00 ± {half:.2f}" in table
+    with pytest.raises(ValueError, match="2 to 10 seeds, got 1"):
+        interval([0.5])
