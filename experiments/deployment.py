@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -187,9 +188,18 @@ class Federation(AbstractContextManager["Federation"]):
             "run", app, NAME, "--stream", "-c", run_config, timeout=timeout
         )
 
-    def submit(self, app: Path, run_config: str) -> None:
-        """Start a run and return at once."""
+    def submit(self, app: Path, run_config: str) -> str:
+        """Start a run and return its id at once."""
         self.flwr("run", app, NAME, "-c", run_config)
+        return str(self.last_run()["run-id"])
+
+    def stop(self, run_id: str) -> None:
+        """Stop a run as its user would, with ``flwr stop``."""
+        self.flwr("stop", run_id, NAME)
+
+    def run_log(self, run_id: str) -> str:
+        """Return what ``flwr log`` shows of a run."""
+        return self.flwr("log", run_id, NAME, "--show")
 
     def kill_node(self, partition: int) -> None:
         """End a SuperNode and all that it has started, as a power cut would."""
@@ -217,12 +227,12 @@ class Federation(AbstractContextManager["Federation"]):
     def _activations(self) -> int:
         return self.log_of("superlink").count("Activated node_id")
 
-    def kill(self, *words: str) -> int:
-        """Kill this federation's processes with all `words` in their command line."""
+    def kill(self, *words: str, by: int = signal.SIGKILL) -> int:
+        """Signal this federation's processes with all `words` in their command line."""
         killed = 0
         for pid, line in processes_of(str(self.home)):
             if all(word in line for word in words):
-                os.kill(pid, 9)
+                os.kill(pid, by)
                 killed += 1
         return killed
 

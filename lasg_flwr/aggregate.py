@@ -29,6 +29,8 @@ class Upload(NamedTuple):
         The upload's id.
     round : int
         The round it was made in.
+    buffers : ndarray, shape (B,), float32, or None
+        The worker's buffers, if they came along.
     """
 
     kind: Kind
@@ -37,6 +39,7 @@ class Upload(NamedTuple):
     codec: str
     id: bytes
     round: int
+    buffers: F32 | None = None
 
 
 def _add(total: F64, x: F32 | F64, weight: float) -> None:

@@ -22,7 +22,7 @@ class CheckpointError(LasgError, ValueError):
 
 
 class StateInUseError(LasgError, RuntimeError):
-    """Two processes use one worker's state file at the same time."""
+    """Two processes use one worker's state, or one checkpoint, at the same time."""
 
 
 class NoWorkersError(LasgError, RuntimeError):

@@ -18,6 +18,7 @@ from .aggregate import (
     SumOnlyAggregate,
     Upload,
 )
+from .buffers import BufferMean
 from .codecs import Codec, codec_from, spec_of
 from .errors import LasgError, WireError
 from .history import StepHistory
@@ -128,12 +129,18 @@ class LasgServer:
         An upload longer than this times the median of the others' last uploads of its
         kind is refused; see `lasg_flwr.screen.NormScreen`.
     model_bytes : int, optional
-        Length of the packed model that is sent, for the ledger; left out, that of θ.
+        Length of the packed model that is sent, for the ledger; left out, that of θ
+        and the buffers.
+    buffers : ndarray, shape (B,), optional
+        The first values of the model's buffers (BatchNorm statistics). The server keeps
+        the weighted mean of those that come along with a round's uploads.
 
     Attributes
     ----------
     theta : ndarray, shape (p,), float32
         θ^k, read-only.
+    buffer_mean : BufferMean
+        Keeps the buffers.
     round : int
         k.
     ledger : Ledger
@@ -160,8 +167,10 @@ class LasgServer:
         seed: int = 0,
         norm_bound: float | None = None,
         model_bytes: int | None = None,
+        buffers: NDArray[Any] | None = None,
     ) -> None:
         self.theta = _checked_theta(theta)
+        self.buffer_mean = BufferMean(buffers)
         self.rule = rule_from(rule)
         self.step = _server_step(step)
         self.c = self._threshold_constant()
@@ -192,7 +201,7 @@ class LasgServer:
         self.iterates = IterateStore()
         self.ledger = Ledger()
         self.screen = NormScreen(norm_bound)
-        self.model_bytes = model_bytes or self.theta.nbytes
+        self.model_bytes = model_bytes or self.theta.nbytes + self.buffers.nbytes
         self.aggregate = _aggregate(self.settings, self.theta.size)
         self._open: _Round | None = None
 
@@ -200,6 +209,11 @@ class LasgServer:
         if self.rule.c is not None:
             return self.rule.c
         return 0.0 if self.rule.decided_by == "nobody" else self.step.default_c()
+
+    @property
+    def buffers(self) -> F32:
+        """The buffers that go out with θ^k, read-only."""
+        return self.buffer_mean.values
 
     @property
     def threshold(self) -> float:
@@ -252,6 +266,8 @@ class LasgServer:
         opened.contacted = len(requests)
         self._open = opened
         dense = wire.HEADER_BYTES + self.theta.nbytes
+        if self.buffers.size:
+            dense += wire.HEADER_BYTES + self.buffers.nbytes
         self.ledger.sgd_uplink_bytes += dense * reachable
         self.ledger.sgd_downlink_bytes += self.model_bytes * reachable
         self.ledger.downloads += len(requests)
@@ -268,7 +284,7 @@ class LasgServer:
         reply : Reply
             What it says.
         """
-        self.ledger.uplink_bytes += len(reply.payload)
+        self.ledger.uplink_bytes += len(reply.payload) + len(reply.buffers)
         try:
             self._keep(node, reply)
         except WireError as refusal:
@@ -301,6 +317,7 @@ class LasgServer:
         self._open = None
         self.screen.settle()
         self.aggregate.settle()
+        self.buffer_mean.settle()
         moved = self._move()
         new_start = self._maybe_new_start()
         self.round += 1
@@ -364,6 +381,7 @@ class LasgServer:
             None if record is None else record.id,
             force,
             self.settings.codec if first else self.full_codec,
+            self.buffers,
         )
 
     def _keep(self, node: int, reply: Reply) -> None:
@@ -391,7 +409,7 @@ class LasgServer:
         if reply.base is not None and reply.base != request.have:
             raise WireError("foreign base: the reply builds on another upload")
         if reply.kind == "skip":
-            if reply.base is None or request.force or reply.payload:
+            if reply.base is None or request.force or reply.body():
                 raise WireError("illegal skip: an upload was due, or bytes came along")
             current.skipped += 1
             self.ledger.skips += 1
@@ -415,10 +433,16 @@ class LasgServer:
             decoded = wire.decode(reply.payload, codec, size, gain)
         except WireError as error:
             raise WireError(f"undecodable: {error}") from None
+        buffers = self.buffer_mean.decode(reply.buffers)
         self.screen.check(reply.key, reply.kind, decoded)
-        have = request.have
         return Upload(
-            reply.kind, decoded, reply.payload, spec, upload_id(have, reply), self.round
+            reply.kind,
+            decoded,
+            reply.payload,
+            spec,
+            upload_id(request.have, reply),
+            self.round,
+            buffers,
         )
 
     def _apply_ready(self) -> None:
@@ -445,6 +469,7 @@ class LasgServer:
             record.weight, record.accepted = self._weight(reply.examples), True
         self._forget_iterate(record)
         self.aggregate.apply(record, upload)
+        self.buffer_mean.add(upload.buffers, record.weight)
         if isinstance(self.rule, ServerRule) and record.id is not None:
             self.iterates.retain(self.round, self.theta)
         if reply.ratio is not None:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from . import buffers
 from .codecs import Codec, codec_from
 from .errors import NonFiniteGradientError
 from .memories import (
@@ -17,7 +18,7 @@ from .messages import Kind, Reply, Request, upload_id
 from .oracle import Oracle, check_oracle
 from .random import BATCH, CODEC, KeyedGenerators
 from .rules import Evidence, WorkerRule, decide
-from .vectors import F32, F64, is_finite
+from .vectors import F32, F64, NO_BUFFERS, is_finite
 
 
 class Slot(NamedTuple):
@@ -129,11 +130,30 @@ class LasgWorker:
         task = self.begin(request)
         if task is None:
             return None
-        gradient = self.oracle.gradient(request.theta, task.batch)
+        gradient = self._gradient(request.theta, task)
+        values = self._read_buffers(request)
         second = None
         if task.second_point is not None:
-            second = self.oracle.gradient(task.second_point, task.batch)
-        return self.finish(task, gradient, second)
+            second = self._gradient(task.second_point, task)
+        return self.finish(task, gradient, second, values)
+
+    def _gradient(self, theta: F32, task: Task) -> F32:
+        if hasattr(self.oracle, "load_buffers"):
+            self.oracle.load_buffers(task.request.buffers)
+        return self.oracle.gradient(theta, task.batch)
+
+    def _read_buffers(self, request: Request) -> F32:
+        """Return a copy of the oracle's buffers, as the last gradient left them."""
+        if not hasattr(self.oracle, "buffers"):
+            return NO_BUFFERS
+        values = np.array(self.oracle.buffers(), np.float32)
+        if values.shape != request.buffers.shape:
+            raise ValueError(
+                f"the oracle of worker {self.key} has buffers of shape {values.shape}, "
+                f"the server's have {request.buffers.shape}: hand the model's buffers "
+                "to the server as well"
+            )
+        return values
 
     def begin(self, request: Request) -> Task | None:
         """Find what the request needs: the batch, and where a second gradient."""
@@ -146,6 +166,7 @@ class LasgWorker:
                 f"{self.key} expects ({self._size},): server and client hold other "
                 "models"
             )
+        self._read_buffers(request)  # refuses other buffers than the server's
         base = self._base(request.have)
         kept = None if base is None else base.evidence
         rule = request.settings.rule_object
@@ -163,8 +184,14 @@ class LasgWorker:
             rule.second_point(kept, forced),
         )
 
-    def finish(self, task: Task, gradient: F32, second: F32 | None) -> Reply:
-        """Decide, and answer with a skip or an upload."""
+    def finish(
+        self,
+        task: Task,
+        gradient: F32,
+        second: F32 | None,
+        values: F32 = NO_BUFFERS,
+    ) -> Reply:
+        """Decide, and answer with a skip or an upload; `values` are the buffers."""
         request, base = task.request, task.base
         rule = request.settings.rule_object
         self._check_form(gradient, request)
@@ -179,7 +206,9 @@ class LasgWorker:
             if second is not None:
                 self._check_finite(second, request)
         if decide(lhs, request.threshold, task.forced or not by_worker).upload:
-            return self._upload(task, gradient, second, lhs)
+            self._check_finite(values, request, "buffers")
+            reply = self._upload(task, gradient, second, lhs)
+            return reply._replace(buffers=buffers.encode(values))
         self.state = WorkerState(base, None, (request.session, request.round))
         return self._reply(task, "skip", b"", lhs, second, None)
 
@@ -280,9 +309,11 @@ class LasgWorker:
                 f"{request.theta.shape} and float32: return g.astype(np.float32)"
             )
 
-    def _check_finite(self, gradient: F32, request: Request) -> None:
-        if not is_finite(gradient):
+    def _check_finite(
+        self, values: F32, request: Request, what: str = "gradient"
+    ) -> None:
+        if not is_finite(values):
             raise NonFiniteGradientError(
-                f"the gradient of worker {self.key} in round {request.round} holds NaN "
-                "or infinity: check its data, or lower the learning rate"
+                f"worker {self.key} in round {request.round}: NaN or infinity in its "
+                f"{what}: check its data, or lower the learning rate"
             )
