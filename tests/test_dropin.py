@@ -1,12 +1,18 @@
 """The drop-in projects: plain, and lazy by the lines of their diffs."""
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.server.strategy import FedAvg as LegacyFedAvg
+from flwr.serverapp.strategy import FedAvg
 
 from experiments.dropin.projects import (
     DIFF,
@@ -17,6 +23,10 @@ from experiments.dropin.projects import (
 )
 from experiments.dropin.summary import Row, interval, write_summary
 from experiments.flower_run import flwr_run
+from lasg_flwr.clients import lasg_mod
+from lasg_flwr.strategies import LasgStrategy, LegacyLasgStrategy
+
+from .inprocess import InProcessGrid
 
 SIZES = {"rounds": 4, "requests": 40}
 QUICK = {"num_server_rounds": 4, "local_steps": 2, "learning_rate": 0.01}
@@ -56,6 +66,54 @@ def run(project: str, variant: str, data: Path, scratch: Path) -> dict[str, Any]
     apps = load_apps(copy_project(project, variant, scratch / variant))
     with one_thread():
         return run_apps(apps, data, scratch, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("plain", "lazy"), [(FedAvg, LasgStrategy), (LegacyFedAvg, LegacyLasgStrategy)]
+)
+def test_the_strategies_take_what_fedavg_takes(plain: Any, lazy: Any) -> None:
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(plain).parameters.items()
+    }
+    assert len(defaults) >= 10
+    lazy("wk2", step=1.0, **defaults)
+    with pytest.raises(ValueError, match="leave it True"):
+        LegacyLasgStrategy(accept_failures=False)
+
+
+def test_an_app_finds_its_records_under_names_of_its_own() -> None:
+    app = ClientApp(mods=[lasg_mod])
+
+    def model_of(message: Message) -> Any:
+        assert set(message.content) >= {"model", "settings"}
+        settings: Any = message.content["settings"]
+        assert set(settings) == {"server-round"}
+        arrays: Any = message.content["model"]
+        return arrays["w"].numpy()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        model = ArrayRecord({"w": Array(model_of(message) / 2)})
+        metrics = MetricRecord({"num-examples": 3, "loss": 0.5})
+        return Message(RecordDict({"a": model, "b": metrics}), reply_to=message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        metrics = MetricRecord({"num-examples": 3, "w": float(model_of(message)[0])})
+        return Message(RecordDict({"b": metrics}), reply_to=message)
+
+    strategy = LasgStrategy(
+        "sgd", step=1.0, arrayrecord_key="model", configrecord_key="settings"
+    )
+    start = ArrayRecord({"w": Array(np.ones(3, np.float32))})
+    result = strategy.start(InProcessGrid(app, 2), start, num_rounds=2)
+    assert not result.ledger.refused
+    assert result.arrays["w"].numpy().tolist() == [0.25] * 3
+    assert result.evaluate_metrics_clientapp[2] == {"w": 0.25}
+    shown = repr(result)
+    assert "'loss': '5.0000e-01'" in shown
+    assert shown.count("lasg-uploads: 4") == 1
 
 
 @pytest.mark.parametrize("project", PROJECTS)

@@ -107,7 +107,7 @@ class AppOracle:
         self._replace_state(copy.deepcopy(self._before))
         _seed_everything(seed)
         arrays = self._layout.unflatten(theta, self._loaded, self._integers)
-        content = records.app_content(arrays, records.user_config(self._config))
+        content = records.app_content(arrays, self._config)
         reply = self._call_next(
             records.with_content(self._message, content), self._context
         )

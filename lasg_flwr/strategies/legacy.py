@@ -64,6 +64,10 @@ class LegacyLasgStrategy(Strategy):
         θ^0; `LasgNumPyClient` has none to offer, so pass it.
     fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn : callable, optional
         As in Flower's older `FedAvg`.
+    accept_failures : bool (default: True)
+        Only True: the last upload of a client that failed is used again.
+    inplace : bool (default: True)
+        Taken for the sake of `FedAvg`'s callers; it changes nothing.
     fail_limit, log_file, tensorboard_dir
         See `LasgStrategy`. There are no checkpoints here: Flower's own loop over the
         rounds cannot be taken up in the middle.
@@ -99,9 +103,11 @@ class LegacyLasgStrategy(Strategy):
         evaluate_fn: EvaluateFn | None = None,
         on_fit_config_fn: ConfigFn | None = None,
         on_evaluate_config_fn: ConfigFn | None = None,
+        accept_failures: bool = True,
         initial_parameters: Parameters | None = None,
         fit_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
+        inplace: bool = True,
         fail_limit: int | None = 3,
         log_file: str | Path | None = None,
         tensorboard_dir: str | Path | None = None,
@@ -109,6 +115,11 @@ class LegacyLasgStrategy(Strategy):
         **server_options: Any,
     ) -> None:
         super().__init__()
+        if not accept_failures:
+            raise ValueError(
+                "accept_failures=False drops whole rounds; here a client that failed "
+                "is represented by its last upload: leave it True"
+            )
         self._options = {"rule": rule, "codec": codec, **server_options}
         LasgServer(np.zeros(2, np.float32), **self._options)  # refuse bad ones
         self.buffers = None if buffers is None else [str(int(i)) for i in buffers]
@@ -277,6 +288,7 @@ class LegacyLasgStrategy(Strategy):
     ) -> dict[int, ClientProxy]:
         """Return the clients that a round can reach, by node, in a repeatable order."""
         server = self.server
+        manager.num_available()  # a ServerApp's manager looks for nodes in here
         manager.wait_for(max(self.min_available_clients, minimum), timeout=86_400)
         proxies = {node_of(cid): proxy for cid, proxy in manager.all().items()}
         self._failures.keep([*proxies, 0])

@@ -69,7 +69,7 @@ def load_test_data(data_dir: str) -> Loader:
 def train(net: nn.Module, loader: Loader, steps: int, lr: float) -> float:
     """Take `steps` steps of SGD on shuffled batches and return the mean loss."""
     criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9)
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr)
     net.train()
     total = 0.0
     for images, labels in islice(loader, steps):
