@@ -3,7 +3,8 @@
 ``LASG_DATA=FOLDER python -m experiments.dropin.measure --out FOLDER`` runs each project
 in this process, with its own configuration, and appends a row to ``runs.csv`` for each
 run; runs that have a row already are not repeated. Then it writes ``summary.json`` and
-``table.md``.
+``table.md``. Each project has seeds of its own, for with equal seeds the two lazy
+projects take the same path to the bit.
 """
 
 import argparse
@@ -51,7 +52,8 @@ def _measure(project: str, seeds: int, data: Path, out: Path) -> None:
     with TemporaryDirectory(prefix="lasg-dropin-") as name:
         scratch = Path(name)
         apps = {v: load_apps(copy_project(project, v, scratch / v)) for v in VARIANTS}
-        for seed, variant in product(range(seeds), VARIANTS):
+        first = seeds * PROJECTS.index(project)
+        for seed, variant in product(range(first, first + seeds), VARIANTS):
             if (project, variant, seed) in {row.key for row in Row.read(file)}:
                 continue
             figures = run(apps[variant], data, scratch, seed=seed)
