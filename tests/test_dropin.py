@@ -123,6 +123,25 @@ def test_an_app_finds_its_records_under_names_of_its_own() -> None:
     assert shown.count("lasg-uploads: 4") == 1
 
 
+def test_the_metrics_are_those_of_the_model_that_the_server_sent() -> None:
+    app = ClientApp(mods=[lasg_mod])
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        arrays: Any = message.content["arrays"]
+        theta = arrays["w"].numpy()
+        model = ArrayRecord({"w": Array(theta / 2)})
+        metrics = MetricRecord({"num-examples": 3, "seen": float(theta[0])})
+        return Message(RecordDict({"a": model, "b": metrics}), reply_to=message)
+
+    strategy = LasgStrategy("wk2:c=1e9", step=1.0, fraction_evaluate=0.0)
+    start = ArrayRecord({"w": Array(np.ones(3, np.float32))})
+    result = strategy.start(InProcessGrid(app, 2), start, num_rounds=3)
+    assert result.ledger.skips == 4
+    metrics: Any = result.train_metrics_clientapp
+    assert [metrics[k]["seen"] for k in (1, 2, 3)] == [1.0, 0.5, 0.0]
+
+
 @pytest.mark.parametrize("project", PROJECTS)
 def test_two_lines_and_their_imports_are_the_difference(project: str) -> None:
     removed, added = changed(project)

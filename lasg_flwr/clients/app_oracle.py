@@ -115,10 +115,11 @@ class AppOracle:
             raise LasgError(
                 f"the ClientApp answered with an error: {reply.error.reason}"
             )
-        made, self._examples, self.reported = records.app_reply(
+        made, self._examples, reported = records.app_reply(
             reply.content, [e.name for e in self._layout.entries]
         )
-        if self._after is None:
+        if self._after is None:  # the call at θ^k: later ones see older iterates
+            self.reported = reported
             self._after = copy.deepcopy(self._context.state)
         return self._update(theta, made)
 

@@ -31,7 +31,7 @@ class LasgResult(Result):
             evaluate_metrics_serverapp=self.evaluate_metrics_serverapp,
         )
         counts = "\n".join(f"\t{k}: {v}" for k, v in self.ledger.as_metrics().items())
-        return f"{plain!r}\n\nLazy aggregation:\n{counts}\n"
+        return f"{plain!r}\nLazy aggregation:\n{counts}"
 
 
 def app_metrics(metrics: MetricRecord) -> MetricRecord:
