@@ -85,7 +85,8 @@ def run(apps: Apps, data: Path, scratch: Path, **changes: Any) -> dict[str, Any]
         **apps.config,
         "data-dir": str(data),
         "model-file": str(scratch / "model.pt"),
-        "fraction-evaluate": 0.0,  # it changes nothing of the training
+        "fraction-evaluate": 0.0,  # evaluation changes nothing of the training
+        "evaluate-every": 10**9,
         **{name.replace("_", "-"): value for name, value in changes.items()},
     }
     counter = Counter(apps.client)
