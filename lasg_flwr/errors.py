@@ -9,6 +9,10 @@ class WireError(LasgError, ValueError):
     """Bytes from a peer that are not a valid message or payload."""
 
 
+class CodecSizeError(LasgError, ValueError):
+    """A codec keeps more coordinates than the model has."""
+
+
 class NonFiniteGradientError(LasgError, ValueError):
     """An oracle returned a gradient with NaN or infinity."""
 

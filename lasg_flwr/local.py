@@ -92,9 +92,19 @@ class LocalSteps(OracleWrapper):
         """H, times what one call of the inner oracle computes."""
         return self.steps * int(getattr(self.oracle, "gradients_per_call", 1))
 
+    def start_round(self, round_: int) -> None:
+        """Take the round counter k: local iteration h of it is t = kH + h."""
+        object.__setattr__(self, "_round", round_)
+
     def draw(self, rng: np.random.Generator) -> list[Any]:
         """Draw H minibatches."""
-        return [self.oracle.draw(rng) for _ in range(self.steps)]
+        return [self._draw(rng, h) for h in range(self.steps)]
+
+    def _draw(self, rng: np.random.Generator, h: int) -> Any:
+        round_: int | None = getattr(self, "_round", None)
+        if round_ is not None and hasattr(self.oracle, "start_round"):
+            self.oracle.start_round(round_ * self.steps + h)
+        return self.oracle.draw(rng)
 
     def gradient(self, theta: F32, batch: list[Any]) -> F32:
         """Return θ − θ_local after one local step on each minibatch."""

@@ -153,6 +153,24 @@ def test_a_run_without_workers_ends_as_configured(
     assert "only 0 of at least 2 nodes" in caplog.text
 
 
+def test_a_run_that_loses_its_workers_before_evaluation_ends_as_configured(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Losing(InProcessGrid):
+        def send_and_receive(self, messages: Any, **options: Any) -> Any:
+            replies = super().send_and_receive(messages, **options)
+            if len(self.requests) > 2 * len(ORACLES):  # the second round's training
+                self.contexts.clear()
+            return replies
+
+    grid = Losing(ClientApp(client_fn), len(ORACLES))
+    strategy = LasgStrategy(step=0.05, wait_seconds=0.0)
+    result = strategy.start(grid, initial_arrays(), 10)
+    assert result.ledger.rounds == 2
+    assert list(result.evaluate_metrics_clientapp) == [1]
+    assert "the run ends in round 2" in caplog.text
+
+
 def test_a_run_without_workers_waits_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -196,13 +196,13 @@ def test_hostile_replies_change_nothing(
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert grown < 50_000
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(COUNT // 2):
         siege.attack()
-    each = (time.perf_counter() - start) / (COUNT // 2)
+    each = (time.process_time() - start) / (COUNT // 2)
     record_property("microseconds", 1e6 * each)
     print(f"{server_memory}: {1e6 * each:.0f} us, grown {grown} bytes")
-    assert each < 10e-3
+    assert each < 1e-3
     reasons = siege.server.ledger.refused
     assert reasons.total() >= COUNT // 2
     assert len(reasons) < 12

@@ -237,11 +237,11 @@ while True:
 """
 
 
-def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "server.safetensors"
-    rng = np.random.default_rng(0)
+def _kill_while_saving(path: Path, kills: int) -> set[int]:
+    """Kill a process that writes checkpoints, and look at what it leaves."""
+    rng = np.random.default_rng(kills)
     seen = set()
-    for _ in range(8):
+    for _ in range(kills):
         command = [sys.executable, "-c", _SAVE_FOR_EVER, str(path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -256,5 +256,17 @@ def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
         arrays, meta = checkpoint.read(path)
         assert meta["round"] in (last, last + 1)
         assert np.all(arrays["theta"] == meta["round"])
+        assert len(list(path.parent.iterdir())) <= 2  # one may be half written
         seen.add(meta["round"])
-    assert len(seen) > 1
+    return seen
+
+
+def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    assert len(_kill_while_saving(tmp_path / "server.safetensors", 8)) > 1
+
+
+@pytest.mark.long
+def test_a_hundred_kills_leave_a_whole_checkpoint(tmp_path: Path) -> None:
+    seen = _kill_while_saving(tmp_path / "server.safetensors", 100)
+    print("rounds found in the checkpoints:", sorted(seen))
+    assert len(seen) > 5

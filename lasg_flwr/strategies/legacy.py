@@ -7,7 +7,6 @@ from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.common import (
     EvaluateIns,
     EvaluateRes,
@@ -31,7 +30,7 @@ from .. import records
 from ..errors import WireError
 from ..ledger import Ledger
 from ..messages import Reply
-from ..server import LasgServer
+from ..server import LasgServer, check_options
 from .doubts import Doubts
 from .faults import Failures
 from .model import Model, batch_norm_statistics, named_by_position
@@ -121,7 +120,7 @@ class LegacyLasgStrategy(Strategy):
                 "is represented by its last upload: leave it True"
             )
         self._options = {"rule": rule, "codec": codec, **server_options}
-        LasgServer(np.zeros(2, np.float32), **self._options)  # refuse bad ones
+        check_options(**self._options)
         self.buffers = None if buffers is None else [str(int(i)) for i in buffers]
         self.fraction_fit = fraction_fit
         self.fraction_evaluate = fraction_evaluate

@@ -7,7 +7,6 @@ from logging import INFO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.app import (
     ArrayRecord,
     ConfigRecord,
@@ -21,11 +20,11 @@ from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.strategy_utils import log_strategy_start_info
 
 from .. import records, traffic
-from ..codecs import Codec
+from ..cycle import CodecChoice
 from ..errors import CompositionError, WireError
 from ..messages import Memory, ServerMemory
 from ..rules import Rule
-from ..server import LasgServer, Weighting
+from ..server import LasgServer, Weighting, check_options
 from ..steps import ServerStep
 from .exchange import Closing
 from .farewell import farewell
@@ -51,8 +50,8 @@ class LasgStrategy(Strategy):
     rule : str or Rule (default: "wk2")
         Who uploads: ``"sgd"``, ``"lag"``, ``"wk1"``, ``"wk2"``, ``"ps"``, ``"pse"``, or
         an object of `lasg_flwr.rules`, such as ``WK2(c=50, max_delay=200)``.
-    codec : str or Codec (default: "dense")
-        How uploads are encoded.
+    codec : str, Codec, or sequence of these (default: "dense")
+        How uploads are encoded; of several, worker m uses entry m mod n.
     memory : {"innovation", "gradient", "error"} (default: "innovation")
         Whether an upload carries g − h_m, g, or e_m + g (rule ``"sgd"`` only).
     server_memory : {"per-worker", "sum-only"} (default: "per-worker")
@@ -130,13 +129,13 @@ class LasgStrategy(Strategy):
     def __init__(
         self,
         rule: str | Rule = "wk2",
-        codec: str | Codec = "dense",
+        codec: CodecChoice = "dense",
         *,
         memory: Memory = "innovation",
         server_memory: ServerMemory = "per-worker",
         step: float | ServerStep = 0.1,
         weights: Weighting = "equal",
-        full_codec: str | Codec | None = None,
+        full_codec: CodecChoice | None = None,
         gone_share: float = 0.25,
         seed: int = 0,
         buffers: Iterable[str] | None = None,
@@ -186,7 +185,7 @@ class LasgStrategy(Strategy):
             "seed": seed,
             "norm_bound": norm_bound,
         }
-        LasgServer(np.zeros(2, np.float32), **self._server_options)  # refuse bad ones
+        check_options(**self._server_options)
         self.buffers = None if buffers is None else frozenset(buffers)
         self.evaluate_every = evaluate_every
         self.leave_after = leave_after
