@@ -55,7 +55,7 @@ def copy_project(project: str, variant: str, folder: Path) -> Path:
         diff = (source / DIFF).read_text()
         if CODECS[variant] != "dense":
             diff = diff.replace(CHOICE, f'"wk2", "{CODECS[variant]}", step=1.0')
-        command = ["git", "apply", "--unsafe-paths", "-"]
+        command = ["git", "apply", "-"]
         subprocess.run(command, input=diff, text=True, cwd=folder, check=True)
     return folder
 
