@@ -65,6 +65,10 @@ class LegacyLasgStrategy(Strategy):
         As in Flower's older `FedAvg`.
     wait_seconds : float (default: 86400)
         How long a round waits for clients; then it goes on with those that are there.
+    accept_failures : bool (default: True)
+        Only True: the last upload of a client that failed is used again.
+    inplace : bool (default: True)
+        Taken for the sake of `FedAvg`'s callers; it changes nothing.
     fail_limit, log_file, tensorboard_dir
         See `LasgStrategy`. There are no checkpoints here: Flower's own loop over the
         rounds cannot be taken up in the middle.
@@ -100,9 +104,11 @@ class LegacyLasgStrategy(Strategy):
         evaluate_fn: EvaluateFn | None = None,
         on_fit_config_fn: ConfigFn | None = None,
         on_evaluate_config_fn: ConfigFn | None = None,
+        accept_failures: bool = True,
         initial_parameters: Parameters | None = None,
         fit_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
+        inplace: bool = True,
         fail_limit: int | None = 3,
         wait_seconds: float = 86_400.0,
         log_file: str | Path | None = None,
@@ -111,6 +117,11 @@ class LegacyLasgStrategy(Strategy):
         **server_options: Any,
     ) -> None:
         super().__init__()
+        if not accept_failures:
+            raise ValueError(
+                "accept_failures=False drops whole rounds; here a client that failed "
+                "is represented by its last upload: leave it True"
+            )
         self._options = {"rule": rule, "codec": codec, **server_options}
         check_options(**self._options)
         self.buffers = None if buffers is None else [str(int(i)) for i in buffers]
