@@ -67,6 +67,8 @@ class LegacyLasgStrategy(Strategy):
         Only True: the last upload of a client that failed is used again.
     inplace : bool (default: True)
         Taken for the sake of `FedAvg`'s callers; it changes nothing.
+    wait_seconds : float (default: 86400)
+        How long a round waits for clients; then it goes on with those that are there.
     fail_limit, log_file, tensorboard_dir
         See `LasgStrategy`. There are no checkpoints here: Flower's own loop over the
         rounds cannot be taken up in the middle.
@@ -108,6 +110,7 @@ class LegacyLasgStrategy(Strategy):
         evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         inplace: bool = True,
         fail_limit: int | None = 3,
+        wait_seconds: float = 86_400.0,
         log_file: str | Path | None = None,
         tensorboard_dir: str | Path | None = None,
         buffers: Iterable[int] | None = None,
@@ -133,6 +136,7 @@ class LegacyLasgStrategy(Strategy):
         self.initial_parameters = initial_parameters
         self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
         self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
+        self.wait_seconds = wait_seconds
         self._reports = Reports(log_file, tensorboard_dir)
         self._failures = Failures(fail_limit)
         self._doubts = Doubts()
@@ -287,8 +291,17 @@ class LegacyLasgStrategy(Strategy):
     ) -> dict[int, ClientProxy]:
         """Return the clients that a round can reach, by node, in a repeatable order."""
         server = self.server
-        manager.num_available()  # a ServerApp's manager looks for nodes in here
-        manager.wait_for(max(self.min_available_clients, minimum), timeout=86_400)
+        needed = max(self.min_available_clients, minimum)
+        if manager.num_available() < needed:  # a ServerApp's manager looks here
+            log(INFO, "lasg: waiting for clients: %d are needed", needed)
+        if not manager.wait_for(needed, timeout=int(self.wait_seconds)):
+            log(
+                WARNING,
+                "lasg: only %d of %d clients are there after %g s: going on with them",
+                manager.num_available(),
+                needed,
+                self.wait_seconds,
+            )
         proxies = {node_of(cid): proxy for cid, proxy in manager.all().items()}
         self._failures.keep([*proxies, 0])
         nodes = sorted(proxies, key=lambda n: _order(server, n))
