@@ -63,12 +63,12 @@ class LegacyLasgStrategy(Strategy):
         θ^0; `LasgNumPyClient` has none to offer, so pass it.
     fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn : callable, optional
         As in Flower's older `FedAvg`.
-    wait_seconds : float (default: 86400)
-        How long a round waits for clients; then it goes on with those that are there.
     accept_failures : bool (default: True)
         Only True: the last upload of a client that failed is used again.
     inplace : bool (default: True)
         Taken for the sake of `FedAvg`'s callers; it changes nothing.
+    wait_seconds : float (default: 86400)
+        How long a round waits for clients; then it goes on with those that are there.
     fail_limit, log_file, tensorboard_dir
         See `LasgStrategy`. There are no checkpoints here: Flower's own loop over the
         rounds cannot be taken up in the middle.
@@ -292,7 +292,7 @@ class LegacyLasgStrategy(Strategy):
         """Return the clients that a round can reach, by node, in a repeatable order."""
         server = self.server
         needed = max(self.min_available_clients, minimum)
-        if manager.num_available() < needed:
+        if manager.num_available() < needed:  # a ServerApp's manager looks here
             log(INFO, "lasg: waiting for clients: %d are needed", needed)
         if not manager.wait_for(needed, timeout=int(self.wait_seconds)):
             log(
