@@ -23,10 +23,12 @@ from .compare import Comparison, compare, write
 from .data import DataError
 from .figures import plot_comparison
 from .methods import RULES, Hyperparameters, memory_and_codec
+from .reproduce.command import reproduce_command
 from .table import comparison_table
 from .tasks import Batch, Task, build_task
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.command("reproduce")(reproduce_command)
 TABLE_WIDTH = 100
 
 
