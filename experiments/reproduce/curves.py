@@ -35,10 +35,8 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
     tried: list[dict[str, object]] = []
     written = [out / "runs.csv", out / "curves.csv"]
     for place in study.places:
-        rates = {}
-        for run in study.runs:
-            rates[run.label], rows = grid.choose(study, store, place, run)
-            tried += rows
+        rates, rows = grid.choose_all(study, store, place)
+        tried += rows
         found = _results(study, store, place, rates)
         targets = _targets(study, found)
         for run, rate, results in found:

@@ -79,8 +79,8 @@ class Job:
 
 _FREE = {"dataset", "partition", "seed"}
 _FIELDS = {field.name: field for field in fields(Job)}
-PARAMETERS = (set(_FIELDS) - _FREE) | {"c_eta2"}
-"""What a config may set: the fields of a job, and c in units of 1/η²."""
+PARAMETERS = (set(_FIELDS) - _FREE) | {"c_eta2", "iterations_times"}
+"""What a config may set: the fields of a job, c in units of 1/η², and a factor."""
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("method", "codec", "memory"), str),
@@ -102,6 +102,7 @@ def job_from(
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, _TYPES.get(name, int)):
             raise ConfigError(f"{where}: {name} cannot be {value!r}")
+    times = values.pop("iterations_times", 1)
     missing = [
         name
         for name, field in _FIELDS.items()
@@ -109,6 +110,7 @@ def job_from(
     ]
     if missing:
         raise ConfigError(f"{where}: {', '.join(missing)} missing")
+    values["iterations"] *= times
     scaled = values.pop("c_eta2", None)
     if scaled is not None:
         if "c" in values:

@@ -76,15 +76,17 @@ def plot(
 
 
 def new_figure(
-    title: str, caption: str, panels: int, legend_rows: int
+    title: str, caption: str, panels: int, legend_rows: int, columns: int = 3
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with title, caption and room for a legend, and its axes."""
-    wide = 4.3 * panels if panels > 1 else 6.6
+    columns = min(panels, columns)
+    rows = -(-panels // columns)
+    wide = 4.3 * columns if columns > 1 else 6.6
     titles = textwrap.wrap(title, int(wide * 9.2))
     lines = textwrap.wrap(caption, int(wide * 14))
     top = 0.12 + 0.24 * len(titles) + LEGEND_ROW * legend_rows
     bottom = 0.1 + 0.17 * len(lines)
-    high = 3.9 + top + bottom
+    high = (3.9 if rows == 1 else 3.3 * rows) + top + bottom
     figure = Figure(figsize=(wide, high), layout="constrained")
     FigureCanvasAgg(figure)
     rect = (0.0, bottom / high, 1.0, 1.0 - (top + bottom) / high)
@@ -93,8 +95,10 @@ def new_figure(
                 fontweight="bold", parse_math=False)  # fmt: skip
     figure.text(0.1 / wide, 0.06 / high, "\n".join(lines), va="bottom", fontsize=9,
                 color="#444444", parse_math=False)  # fmt: skip
-    axes: list[Axes] = list(figure.subplots(1, panels, squeeze=False)[0])
-    return figure, axes
+    axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for spare in axes[panels:]:
+        spare.remove()
+    return figure, axes[:panels]
 
 
 def add_legend(figure: Figure, axes: Axes, columns: int) -> None:
@@ -143,17 +147,19 @@ def _figure(
 
 def caption_of(study: Study, place: Place) -> str:
     """Return the study's caption with the parameters of a place."""
-    job = study.job(place, study.runs[0], 0)
+    run = study.runs[0]
+    job = study.job(place, run, 0)
     batch = (
         f"batch {job.batch_size}"
         if job.batch_size is not None
         else f"batch {job.batch_fraction:g} of a worker's data"
     )
     seeds = f"{study.seeds} seed{'s' if study.seeds > 1 else ''}"
+    rate = "" if run.learning_rates else f"η = {job.learning_rate:g}, "
     parts = [
         study.caption,
-        f"η = {job.learning_rate:g}, D = {job.max_delay}, d_max = {job.d_max}, "
-        f"{batch}, {job.iterations} iterations; lines: mean of {seeds}, bands: range.",
+        f"{rate}D = {job.max_delay}, d_max = {job.d_max}, {batch}, "
+        f"{job.iterations} iterations; lines: mean of {seeds}, bands: range.",
     ]
     if study.quick:
         parts.append(f"QUICK VERSION on {place.dataset}: not the paper's experiment.")

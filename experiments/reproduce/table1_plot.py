@@ -29,7 +29,9 @@ def plot(study: Study, rows: Sequence[Row], path: Path) -> None:
         f"{o['d_max']}, c = 1/η². The paper: O(p) at the server but O(Mp) for PS and "
         "PSE; O(p) at a worker."
     )
-    figure, axes = new_figure(f"{study.title}: memory and uploads", text, 4, 1)
+    figure, axes = new_figure(
+        f"{study.title}: memory and uploads", text, 4, 1, columns=2
+    )
     for axis, (memory, column, label) in zip(axes, _PANELS, strict=True):
         for position, method in enumerate(o["methods"]):
             found = [r for r in rows if r["method"] == method and r["size"] == size]

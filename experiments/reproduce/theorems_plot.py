@@ -29,7 +29,7 @@ def plot(
         f"{study.caption} D = {study.options['max_delay']}, batch "
         f"{study.options['batch']}, mean of {study.seeds} seeds.",
         len(_PANELS),
-        1,
+        2,
     )
     rows = [*rates, *descent]
     for axis, (theorem, label, below) in zip(axes, _PANELS, strict=True):
@@ -38,8 +38,9 @@ def plot(
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_xlabel(f"{below} (log scale)")
-        axis.set_ylabel(f"{label} (log scale)")
-    add_legend(figure, axes[0], 8)
+        axis.set_title(label, fontsize=11)
+        axis.set_ylabel("value (log scale)")
+    add_legend(figure, axes[0], 4)
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
