@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from experiments.__main__ import app
 from experiments.reproduce import config, curves, grid, peers, store, tables
+from experiments.reproduce import job as jobs
 from experiments.reproduce.command import module_of
 from experiments.reproduce.config import Study
 from experiments.reproduce.job import ConfigError
@@ -109,7 +110,7 @@ def test_c_in_units_of_the_step(tmp_path: Path) -> None:
 def counted(monkeypatch: pytest.MonkeyPatch, limit: int = 10**9) -> list[str]:
     """Count the jobs that run; the one after `limit` is interrupted."""
     ran: list[str] = []
-    original = store.run
+    original = jobs.run
 
     def run(job: Any, data_dir: Path | None) -> Any:
         if len(ran) == limit:
@@ -117,7 +118,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, limit: int = 10**9) -> list[str]:
         ran.append(str(job))
         return original(job, data_dir)
 
-    monkeypatch.setattr(store, "run", run)
+    monkeypatch.setattr(jobs, "run", run)
     return ran
 
 
@@ -272,7 +273,7 @@ def test_all_of_it_in_its_quick_version(
     def never(*_: object) -> None:
         raise AssertionError("a job was run again")
 
-    monkeypatch.setattr(store, "run", never)
+    monkeypatch.setattr(jobs, "run", never)
     assert invoke("all", "--quick", "--out", str(tmp_path)).exit_code == 0
     assert {n: texts(tmp_path / n) for n in config.names()} == before
 

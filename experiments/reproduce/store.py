@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .job import Job, run
+from . import job as jobs
+from .job import Job
 
 FORMAT = 1
 """Part of every key. Raise it when a change of the code changes what runs give."""
@@ -57,7 +58,7 @@ class Store:
 
     def job(self, job: Job) -> Result:
         """Return the result of a job."""
-        return self.get(job.spec, str(job), lambda: run(job, self.data_dir))
+        return self.get(job.spec, str(job), lambda: jobs.run(job, self.data_dir))
 
     def get(
         self, spec: Mapping[str, Any], name: str, compute: Callable[[], Result]
