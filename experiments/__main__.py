@@ -24,6 +24,7 @@ from .data import DataError
 from .figures import plot_comparison
 from .methods import RULES, Hyperparameters, memory_and_codec
 from .reproduce.command import reproduce_command
+from .sparse import sparse_options
 from .table import comparison_table
 from .tasks import Batch, Task, build_task
 
@@ -84,6 +85,19 @@ def compare_command(
     c: Annotated[
         float | None, typer.Option(help="threshold constant; none: 1/η²")
     ] = None,
+    top_k: Annotated[
+        str | None,
+        typer.Option(
+            help="sparse-local-sgd: share (below 1) or number of coordinates that a "
+            "device sends; several, as 0.01,0.02, are cycled over devices; none: 0.01"
+        ),
+    ] = None,
+    batch_growth: Annotated[
+        float | None, typer.Option(help="sparse-local-sgd: ρ of b = ρ^t b0; none: 1")
+    ] = None,
+    initial_batch: Annotated[
+        int | None, typer.Option(help="sparse-local-sgd: b0; none: the batch size")
+    ] = None,
     target: Annotated[
         float | None, typer.Option(help="loss; none: 1.02 x dense sgd's final loss")
     ] = None,
@@ -96,10 +110,12 @@ def compare_command(
         raise typer.BadParameter(f"{dataset!r}: choose one of {', '.join(DEFAULTS)}")
     defaults = DEFAULTS[dataset]
     with _clear_errors():
+        chosen = _methods(methods)
+        sparse = sparse_options(chosen, top_k, batch_growth, initial_batch)
         config = Comparison(
             dataset,
             partition,
-            _methods(methods),
+            chosen,
             tuple(codec or ["dense"]),
             _memory(memory),
             workers or defaults.workers,
@@ -107,7 +123,7 @@ def compare_command(
             eval_every,
             seed,
             _batch(batch_size, batch_fraction, defaults.batch),
-            Hyperparameters(learning_rate, max_delay, d_max, c, local_steps),
+            Hyperparameters(learning_rate, max_delay, d_max, c, local_steps, **sparse),
             target,
         )
         _check(config)
@@ -240,7 +256,9 @@ def _batch(size: int | None, fraction: float | None, default: Batch) -> Batch:
 def _check(config: Comparison) -> None:
     """Refuse what does not go together before any work is done."""
     for method, spec in config.runs():
-        memory, spec = memory_and_codec(method, config.memory, spec)
+        memory, spec = memory_and_codec(
+            method, config.memory, spec, config.hyperparameters.top_k
+        )
         Settings(RULES[method].name, spec, memory, "per-worker", 0)
 
 

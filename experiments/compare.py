@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lasg_flwr import LasgError, LasgServer, simulate
+from lasg_flwr.cycle import check_kept
 from lasg_flwr.messages import Memory
 from lasg_flwr.server import RoundReport
 
@@ -99,6 +100,7 @@ def compare(
     summary : dict
         What ``summary.json`` holds.
     """
+    _check_kept(config, task.size)
     runs = [run_method(config, task, m, c, progress) for m, c in config.runs()]
     target = config.target if config.target is not None else _default_target(runs)
     for run in runs:
@@ -106,6 +108,15 @@ def compare(
     return [row for run in runs for row in run.history], summarise(
         config, task, target, runs
     )
+
+
+def _check_kept(config: Comparison, size: int) -> None:
+    """Refuse a k above the model's size before any run."""
+    top_k = config.hyperparameters.top_k
+    for method, codec in config.runs():
+        memory, spec = memory_and_codec(method, config.memory, codec, top_k)
+        if memory == "error":
+            check_kept(spec, size)
 
 
 def summarise(
@@ -135,7 +146,7 @@ def run_method(
 ) -> Run:
     """Run one method with one codec; a run that diverges ends early."""
     parameters = config.hyperparameters
-    memory, codec = memory_and_codec(method, config.memory, codec)
+    memory, codec = memory_and_codec(method, config.memory, codec, parameters.top_k)
     names = {
         "method": method,
         "codec": codec,

@@ -4,11 +4,13 @@ import datetime
 import ipaddress
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +22,8 @@ from cryptography.x509.oid import NameOID
 from .flower_run import processes_of, stop_daemons
 
 NAME = "loopback"
+ONE_PORT = find_spec("flwr.supernode.fleet_http_connection") is not None
+"""Older releases serve SuperNodes, the ``flwr`` command and apps on a port each."""
 _PEM = serialization.Encoding.PEM
 _PLAIN = serialization.NoEncryption()
 
@@ -106,7 +110,9 @@ class Federation(AbstractContextManager["Federation"]):
 
     def __init__(self, home: Path, nodes: int = 3) -> None:
         self.home, self.size = home, nodes
-        self.port, *self._node_ports = free_ports(nodes + 1)
+        self.port, self._control, self._runtime, *self._node_ports = free_ports(
+            nodes + 3
+        )
         self.superlink: subprocess.Popen[bytes] | None = None
         self.supernodes: dict[int, subprocess.Popen[bytes]] = {}
         self._logs: list[IO[bytes]] = []
@@ -129,7 +135,8 @@ class Federation(AbstractContextManager["Federation"]):
         certificate = self.home / "ca.crt"
         (self.home / "config.toml").write_text(
             f'[superlink]\ndefault = "{NAME}"\n\n[superlink.{NAME}]\n'
-            f'address = "{self.address}"\nroot-certificates = "{certificate}"\n'
+            f'address = "{self._control_address}"\n'
+            f'root-certificates = "{certificate}"\n'
         )
         tls = (
             *("--ssl-ca-certfile", certificate),
@@ -138,7 +145,7 @@ class Federation(AbstractContextManager["Federation"]):
         )
         self.superlink = self._spawn(
             "superlink",
-            *("flower-superlink", "--host", "127.0.0.1", "--port", self.port, *tls),
+            *("flower-superlink", *self._listen(), *tls),
             *("--enable-supernode-auth", "--disable-runtime-dependency-installation"),
         )
         self._wait_for_port(60)
@@ -147,6 +154,20 @@ class Federation(AbstractContextManager["Federation"]):
             write_node_key(key)
             self.flwr("supernode", "register", key.with_suffix(".pub"), NAME)
             self.start_node(partition)
+
+    @property
+    def _control_address(self) -> str:
+        """Where ``flwr`` talks to the SuperLink."""
+        return self.address if ONE_PORT else f"127.0.0.1:{self._control}"
+
+    def _listen(self) -> tuple[object, ...]:
+        if ONE_PORT:
+            return "--host", "127.0.0.1", "--port", self.port
+        return (
+            *("--host", "127.0.0.1", "--port", self._runtime),
+            *("--fleet-api-address", self.address),
+            *("--control-api-address", self._control_address),
+        )
 
     def start_node(self, partition: int) -> None:
         """Start a SuperNode; its state folder outlives it."""
@@ -187,9 +208,18 @@ class Federation(AbstractContextManager["Federation"]):
             "run", app, NAME, "--stream", "-c", run_config, timeout=timeout
         )
 
-    def submit(self, app: Path, run_config: str) -> None:
-        """Start a run and return at once."""
+    def submit(self, app: Path, run_config: str) -> str:
+        """Start a run and return its id at once."""
         self.flwr("run", app, NAME, "-c", run_config)
+        return str(self.last_run()["run-id"])
+
+    def stop(self, run_id: str) -> None:
+        """Stop a run as its user would, with ``flwr stop``."""
+        self.flwr("stop", run_id, NAME)
+
+    def run_log(self, run_id: str) -> str:
+        """Return what ``flwr log`` shows of a run."""
+        return self.flwr("log", run_id, NAME, "--show")
 
     def kill_node(self, partition: int) -> None:
         """End a SuperNode and all that it has started, as a power cut would."""
@@ -217,12 +247,12 @@ class Federation(AbstractContextManager["Federation"]):
     def _activations(self) -> int:
         return self.log_of("superlink").count("Activated node_id")
 
-    def kill(self, *words: str) -> int:
-        """Kill this federation's processes with all `words` in their command line."""
+    def kill(self, *words: str, by: int = signal.SIGKILL) -> int:
+        """Signal this federation's processes with all `words` in their command line."""
         killed = 0
         for pid, line in processes_of(str(self.home)):
             if all(word in line for word in words):
-                os.kill(pid, 9)
+                os.kill(pid, by)
                 killed += 1
         return killed
 

@@ -54,7 +54,7 @@ class Outcome:
             f"{method}: theta differs from the engine's"
             for method, row in self.rows.items()
             if not np.array_equal(
-                np.array(row["theta"], np.float32), _engine(method, rounds)
+                np.array(row["theta"], np.float32), engine(method, rounds)
             )
         ]
         for ours, theirs in (("uplink", "inbound"), ("downlink", "outbound")):
@@ -64,7 +64,8 @@ class Outcome:
         return wrong
 
 
-def _engine(method: str, rounds: int) -> Any:
+def engine(method: str, rounds: int) -> Any:
+    """Return the undisturbed engine's last θ."""
     task = build_task("digits", NODES, "iid", Batch(size=32))
     rule = build_rule(method, PARAMETERS, task.oracles)
     start = np.zeros(task.size)

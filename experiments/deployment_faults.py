@@ -49,7 +49,14 @@ class Outcome:
     ledger: dict[str, Any]
 
 
-def _until(what: Callable[[], object], seconds: float, step: float = 0.05) -> None:
+def until(what: Callable[[], object], seconds: float, step: float = 0.05) -> None:
+    """Wait until `what` returns something true.
+
+    Raises
+    ------
+    RuntimeError
+        If it does not within `seconds`.
+    """
     end = time.monotonic() + seconds
     while not what():
         if time.monotonic() > end:
@@ -75,9 +82,9 @@ def disturb(rounds: int, keep_state: bool) -> Outcome:
 
         with Federation(home, NODES) as federation:
             federation.submit(APP, config)
-            _until(lambda: done() >= 1, 120)
-            _until(lambda: federation.kill("flwr-clientapp"), 60)
-            _until(lambda: done() >= 2, 180)
+            until(lambda: done() >= 1, 120)
+            until(lambda: federation.kill("flwr-clientapp"), 60)
+            until(lambda: done() >= 2, 180)
             time.sleep(4)  # into the next round
             federation.kill_node(1)
             if not keep_state:
@@ -86,7 +93,7 @@ def disturb(rounds: int, keep_state: bool) -> Outcome:
             killed = done()
             federation.kill("flwr-serverapp")
             federation.submit(APP, config)
-            _until(result.exists, 120 + 30 * rounds)
+            until(result.exists, 120 + 30 * rounds)
             time.sleep(1)
         row = json.loads(result.read_text())["wk2"]
     task = build_task("digits", NODES, "iid", Batch(size=32))

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lasg_flwr.growing import BatchSchedule, GrowingBatches
 from lasg_flwr.local import LocalSteps
 from lasg_flwr.messages import Memory
 from lasg_flwr.oracle import Oracle
 from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Always, Rule
 from lasg_flwr.smoothness import local_steps_smoothness
 
+from .sparse import METHOD as SPARSE_METHOD
+from .sparse import top_k_spec
 from .tasks import LinearOracle
 
 RULES: dict[str, type[Rule]] = {
@@ -22,8 +25,8 @@ RULES: dict[str, type[Rule]] = {
     "local-sgd": Always,
     "sparse-local-sgd": Always,
 }
-SPARSE = "topk:fraction=0.01"
-"""What `sparse-local-sgd` sends where no other codec than dense is named."""
+SPARSE_TOP_K = (0.01,)
+"""What `sparse-local-sgd` keeps where neither k nor another codec is named."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,18 @@ class Hyperparameters:
         Threshold constant; None is 1/η² (1 with local steps).
     local_steps : int
         H.
+    top_k : tuple of float or int
+        Of `sparse-local-sgd`: shares (below 1) or numbers of the coordinates that the
+        devices keep, cycled over them.
+    batch_growth : float
+        Of `sparse-local-sgd`: ρ.
+    initial_batch : int, optional
+        Of `sparse-local-sgd`: b^(0); None is the batch of the other methods.
+
+    Raises
+    ------
+    ValueError
+        If k, ρ or b^(0) is out of range.
     """
 
     learning_rate: float
@@ -47,6 +62,14 @@ class Hyperparameters:
     d_max: int = 10
     c: float | None = None
     local_steps: int = 1
+    top_k: tuple[int | float, ...] = SPARSE_TOP_K
+    batch_growth: float = 1.0
+    initial_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        initial = 1 if self.initial_batch is None else self.initial_batch
+        BatchSchedule(initial, self.batch_growth)
+        top_k_spec(self.top_k)
 
 
 def build_rule(
@@ -71,19 +94,24 @@ def build_rule(
     return RULES[method](**options)
 
 
-def memory_and_codec(method: str, memory: Memory, codec: str) -> tuple[Memory, str]:
+def memory_and_codec(
+    method: str,
+    memory: Memory,
+    codec: str,
+    top_k: Sequence[int | float] = SPARSE_TOP_K,
+) -> tuple[Memory, str]:
     """Return what a method runs with: sparse local SGD has error memory and Top-k.
 
     Examples
     --------
-    >>> memory_and_codec("sparse-local-sgd", "innovation", "dense")
-    ('error', 'topk:fraction=0.01')
+    >>> memory_and_codec("sparse-local-sgd", "innovation", "dense", (0.01, 20))
+    ('error', 'topk:fraction=0.01;topk:k=20')
     >>> memory_and_codec("wk2", "innovation", "dense")
     ('innovation', 'dense')
     """
-    if method != "sparse-local-sgd":
+    if method != SPARSE_METHOD:
         return memory, codec
-    return "error", SPARSE if codec == "dense" else codec
+    return "error", top_k_spec(top_k) if codec == "dense" else codec
 
 
 def local_steps_of(method: str, parameters: Hyperparameters) -> int:
@@ -98,7 +126,17 @@ def wrap(
     steps = local_steps_of(method, parameters)
     if steps == 1 and not method.endswith("local-sgd"):
         return oracle, parameters.learning_rate
-    return LocalSteps(oracle, steps, parameters.learning_rate), 1.0
+    inner: Oracle = oracle
+    if method == SPARSE_METHOD:
+        inner = _grown(oracle, parameters)
+    return LocalSteps(inner, steps, parameters.learning_rate), 1.0
+
+
+def _grown(oracle: LinearOracle, parameters: Hyperparameters) -> Oracle:
+    initial, growth = parameters.initial_batch, parameters.batch_growth
+    if initial is None and growth == 1.0:
+        return oracle
+    return GrowingBatches(oracle, BatchSchedule(initial or oracle.batch_size, growth))
 
 
 def _smoothness(oracle: LinearOracle, parameters: Hyperparameters) -> float:

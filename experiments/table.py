@@ -98,7 +98,7 @@ def display_name(run: Mapping[str, Any]) -> str:
     -------
     str
         The method's name, with the codec where the uploads are not dense and the
-        memory where it is of gradients.
+        memory where it is of gradients. Of a cycle of codecs the first is named.
 
     Examples
     --------
@@ -106,12 +106,15 @@ def display_name(run: Mapping[str, Any]) -> str:
     'LASG-WK2'
     >>> display_name({"method": "wk2", "codec": "int8", "memory": "gradient"})
     'LASG-WK2 + int8 (gradient memory)'
+    >>> display_name({"method": "sgd", "codec": "topk:k=1;topk:k=2;topk:k=3"})
+    'SGD + topk:k=1 and 2 more'
     """
     method = str(run["method"])
     name = DISPLAY_NAMES.get(method, method)
     codec = run.get("codec") or "dense"
     if codec != "dense":
-        name += f" + {codec}"
+        first, *others = codec.split(";")
+        name += f" + {first}" + (f" and {len(others)} more" if others else "")
     if run.get("memory") == "gradient":
         name += " (gradient memory)"
     return name

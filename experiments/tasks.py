@@ -57,7 +57,11 @@ class LogisticOracle:
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw the indices of a minibatch."""
-        return rng.choice(len(self.y), self.batch_size, replace=False, shuffle=False)
+        return self.draw_batch(rng, self.batch_size)
+
+    def draw_batch(self, rng: np.random.Generator, size: int) -> NDArray[np.int64]:
+        """Draw the indices of a minibatch of `size` examples."""
+        return rng.choice(len(self.y), size, replace=False, shuffle=False)
 
     def gradient(self, theta: F32, batch: NDArray[np.int64]) -> F32:
         """Return the gradient of the mean loss over the minibatch."""
@@ -116,7 +120,11 @@ class SoftmaxOracle:
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw the indices of a minibatch."""
-        return rng.choice(len(self.y), self.batch_size, replace=False, shuffle=False)
+        return self.draw_batch(rng, self.batch_size)
+
+    def draw_batch(self, rng: np.random.Generator, size: int) -> NDArray[np.int64]:
+        """Draw the indices of a minibatch of `size` examples."""
+        return rng.choice(len(self.y), size, replace=False, shuffle=False)
 
     def gradient(self, theta: F32, batch: NDArray[np.int64]) -> F32:
         """Return the gradient of the mean loss over the minibatch."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import wire
-from .codecs import codec_from
+from .cycle import codec_of
 from .messages import Kind
 from .roster import Record
 from .vectors import F32, F64, frozen
@@ -24,11 +24,13 @@ class Upload(NamedTuple):
     payload : bytes
         The bytes as received.
     codec : str
-        Codec of the payload.
+        Codec of the payload, or the cycle that it is an entry of.
     id : bytes, 16
         The upload's id.
     round : int
         The round it was made in.
+    buffers : ndarray, shape (B,), float32, or None
+        The worker's buffers, if they came along.
     """
 
     kind: Kind
@@ -37,6 +39,7 @@ class Upload(NamedTuple):
     codec: str
     id: bytes
     round: int
+    buffers: F32 | None = None
 
 
 def _add(total: F64, x: F32 | F64, weight: float) -> None:
@@ -150,7 +153,7 @@ class PerWorkerAggregate(Aggregate):
     def held(self, record: Record) -> F32:
         """Return h_m of a worker that is part of S."""
         if isinstance(record.held, bytes):
-            codec = codec_from(record.held_codec)
+            codec = codec_of(record.held_codec, record.key)
             return wire.decode(record.held, codec, self.total.size)
         if record.held is None:
             raise ValueError(f"nothing is held of worker {record.key}")

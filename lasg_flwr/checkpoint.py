@@ -3,7 +3,6 @@
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -69,18 +68,20 @@ def from_bytes(data: bytes) -> tuple[Arrays, dict[str, Any]]:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves the old or the new one, never a half one."""
+    """Write a file so that a crash leaves the old or the new one, never a half one.
+
+    The new one grows under a name of its own, which the next write takes over if a
+    crash leaves it behind. Two writers of one path must keep each other out
+    (`lasg_flwr.locks`).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    growing = path.with_name(f".{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(os.open(growing, flags, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    growing.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

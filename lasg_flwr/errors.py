@@ -9,6 +9,10 @@ class WireError(LasgError, ValueError):
     """Bytes from a peer that are not a valid message or payload."""
 
 
+class CodecSizeError(LasgError, ValueError):
+    """A codec keeps more coordinates than the model has."""
+
+
 class NonFiniteGradientError(LasgError, ValueError):
     """An oracle returned a gradient with NaN or infinity."""
 
@@ -22,7 +26,7 @@ class CheckpointError(LasgError, ValueError):
 
 
 class StateInUseError(LasgError, RuntimeError):
-    """Two processes use one worker's state file at the same time."""
+    """Two processes use one worker's state, or one checkpoint, at the same time."""
 
 
 class NoWorkersError(LasgError, RuntimeError):

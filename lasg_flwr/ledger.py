@@ -21,7 +21,7 @@ class Ledger:
     refused : Counter of str
         Replies that changed nothing, by reason.
     uplink_bytes : int
-        Payload bytes received, refused ones included.
+        Bytes of payloads and buffers received, refused ones included.
     downlink_bytes : int
         Bytes of packed models sent for training.
     uplink_message_bytes, downlink_message_bytes : int
@@ -30,8 +30,8 @@ class Ledger:
     gradient_evaluations : int
         Minibatch gradients that workers say they computed.
     sgd_uplink_bytes, sgd_downlink_bytes : int
-        Payload bytes of dense SGD: 4p and a header up, the packed model down, for
-        every worker reachable in every round.
+        The same of dense SGD: 4 bytes a value and a header up, the packed model down,
+        for every worker reachable in every round.
     new_starts : int
         Times that all workers were refreshed together (sum-only memory).
     """

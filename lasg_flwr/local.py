@@ -6,17 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from .oracle import Oracle
+from .oracle import Oracle, OracleWrapper
 from .vectors import F32
 
 
 @dataclass(frozen=True)
-class LocalSteps:
+class LocalSteps(OracleWrapper):
     """An oracle whose gradient is the pseudo-gradient u = θ^k − θ_local.
 
-    θ_local is reached from θ^k by H local SGD steps on H minibatches; both points of
-    WK2 use the same H minibatches. The server's step for it is 1, and so is c: with
-    H = 1 this is the gradient path, scaled by η, up to rounding.
+    θ_local is reached from θ^k by H local SGD steps on H minibatches, in the form of
+    PyTorch's SGD: with w = θ^k and v = 0 at first, each step is
+
+        d = ∇ℓ(w; ξ) + λ w + μ (w − θ^k),      v ← β v + d,      w ← w − η v
+
+    β is the momentum, whose v is new in every round, λ the weight decay, and μ the
+    weight of FedProx's term μ/2 ‖w − θ^k‖². Both points of WK2 use the same H
+    minibatches. The server's step for it is 1, and so is c: with H = 1 this is the
+    gradient path, scaled by η, up to rounding.
+
+    Whatever else the inner oracle offers passes through; its buffers go from one local
+    step to the next.
 
     Parameters
     ----------
@@ -26,11 +35,17 @@ class LocalSteps:
         H ≥ 1.
     learning_rate : float
         η of the local steps.
+    momentum : float (default: 0)
+        β in [0, 1).
+    weight_decay : float (default: 0)
+        λ ≥ 0; on all of θ, and not part of the loss that the oracle evaluates.
+    proximal : float (default: 0)
+        μ ≥ 0.
 
     Raises
     ------
     ValueError
-        If `steps` or `learning_rate` is out of range.
+        If an argument is out of range.
 
     Examples
     --------
@@ -49,6 +64,9 @@ class LocalSteps:
     oracle: Oracle
     steps: int
     learning_rate: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    proximal: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
@@ -57,6 +75,12 @@ class LocalSteps:
             raise ValueError(
                 f"learning_rate must be finite and > 0, got {self.learning_rate!r}"
             )
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum!r}")
+        for name in ("weight_decay", "proximal"):
+            value = getattr(self, name)
+            if not (isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be finite and >= 0, got {value!r}")
 
     @property
     def num_examples(self) -> int:
@@ -65,18 +89,38 @@ class LocalSteps:
 
     @property
     def gradients_per_call(self) -> int:
-        """H."""
-        return self.steps
+        """H, times what one call of the inner oracle computes."""
+        return self.steps * int(getattr(self.oracle, "gradients_per_call", 1))
+
+    def start_round(self, round_: int) -> None:
+        """Take the round counter k: local iteration h of it is t = kH + h."""
+        object.__setattr__(self, "_round", round_)
 
     def draw(self, rng: np.random.Generator) -> list[Any]:
         """Draw H minibatches."""
-        return [self.oracle.draw(rng) for _ in range(self.steps)]
+        return [self._draw(rng, h) for h in range(self.steps)]
+
+    def _draw(self, rng: np.random.Generator, h: int) -> Any:
+        round_: int | None = getattr(self, "_round", None)
+        if round_ is not None and hasattr(self.oracle, "start_round"):
+            self.oracle.start_round(round_ * self.steps + h)
+        return self.oracle.draw(rng)
 
     def gradient(self, theta: F32, batch: list[Any]) -> F32:
         """Return θ − θ_local after one local step on each minibatch."""
-        local = theta
+        local, velocity = theta, None
         for minibatch in batch:
-            local = local - np.float32(self.learning_rate) * self.oracle.gradient(
-                local, minibatch
-            )
+            direction = self._direction(theta, local, minibatch)
+            if self.momentum and velocity is not None:
+                direction = np.float32(self.momentum) * velocity + direction
+            velocity = direction
+            local = local - np.float32(self.learning_rate) * direction
         return theta - local
+
+    def _direction(self, theta: F32, local: F32, minibatch: Any) -> F32:
+        direction = self.oracle.gradient(local, minibatch)
+        if self.weight_decay:
+            direction = direction + np.float32(self.weight_decay) * local
+        if self.proximal:
+            direction = direction + np.float32(self.proximal) * (local - theta)
+        return direction

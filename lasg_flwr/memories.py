@@ -41,10 +41,9 @@ class Encoded(NamedTuple):
 
 
 def encode_innovation(
-    settings: Settings, g: F32, h: F32 | F64, rng: np.random.Generator | None
+    codec: Codec, g: F32, h: F32 | F64, rng: np.random.Generator | None
 ) -> Encoded:
-    """Encode g − h with the run's codec; a merely unbiased codec is damped."""
-    codec = settings.codec_object
+    """Encode g − h; a merely unbiased codec is damped."""
     x = np.asarray(g - h, np.float32)
     payload = wire.encode(codec, x, rng)
     decoded = wire.decode(payload, codec, x.size, codec.innovation_gain(x.size))

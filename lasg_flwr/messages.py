@@ -10,20 +10,21 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from .codecs import Codec, codec_from
+from .codecs import Codec
+from .cycle import codec_of, cycle_from
 from .errors import WireError
 from .rules import Rule, rule_from
-from .vectors import F32
+from .vectors import F32, NO_BUFFERS
 
 Memory = Literal["innovation", "gradient", "error"]
 ServerMemory = Literal["per-worker", "sum-only"]
 Kind = Literal["skip", "innovation", "full"]
 
-VERSION = 1
+VERSION = 2
 ID_BYTES = SESSION_BYTES = 16
 _NO_ID = bytes(ID_BYTES)
 _KINDS: tuple[Kind, ...] = get_args(Kind)
-_REPLY = struct.Struct("<BBB16s16sQQddQI")
+_REPLY = struct.Struct("<BBB16s16sQQddQIQ")
 _ID_HEAD = struct.Struct("<16sQQB")
 _U64 = 1 << 64
 
@@ -35,7 +36,8 @@ class Settings:
     Attributes
     ----------
     rule, codec : str
-        String forms. The worker's form of a rule has neither c nor L_m.
+        String forms. The worker's form of a rule has neither c nor L_m; the codec may
+        be a cycle over workers, see `lasg_flwr.cycle`.
     memory : {"innovation", "gradient", "error"}
         What an upload is relative to: the last decoded gradient, nothing, or what
         earlier uploads left out.
@@ -65,7 +67,7 @@ class Settings:
             raise ValueError(
                 f"seed must be an integer in [0, 2**64), got {self.seed!r}"
             )
-        codec = self.codec_object
+        codecs = cycle_from(self.codec)
         if self.memory == "error":
             self._check_error_memory()
         if self.memory == "gradient" and self.server_memory == "sum-only":
@@ -73,7 +75,7 @@ class Settings:
                 "gradient memory needs server_memory='per-worker': the server must "
                 "subtract a worker's old gradient; or choose memory='innovation'"
             )
-        if self.memory == "gradient" and codec.omega(2) is None:
+        if self.memory == "gradient" and any(c.omega(2) is None for c in codecs):
             raise ValueError(
                 f"codec {self.codec!r} is biased, so it cannot be used with gradient "
                 "memory; choose memory='innovation' or an unbiased codec"
@@ -97,10 +99,9 @@ class Settings:
         """The rule."""
         return rule_from(self.rule)
 
-    @cached_property
-    def codec_object(self) -> Codec:
-        """The codec of the run."""
-        return codec_from(self.codec)
+    def codec_for(self, key: int) -> Codec:
+        """Return the codec of the worker `key`."""
+        return codec_of(self.codec, key)
 
     @cached_property
     def h_dtype(self) -> type[np.floating[Any]]:
@@ -112,7 +113,8 @@ class Settings:
         """Whether a worker with a known base sends g − h_m rather than g."""
         if self.memory != "innovation":
             return False
-        return self.server_memory == "sum-only" or not self.codec_object.lossless
+        lossless = all(codec.lossless for codec in cycle_from(self.codec))
+        return self.server_memory == "sum-only" or not lossless
 
 
 class Request(NamedTuple):
@@ -135,7 +137,9 @@ class Request(NamedTuple):
     force : bool
         Whether the worker must upload.
     full_codec : str
-        Codec of a full upload to this request.
+        Codec of a full upload to this request, or a cycle of them.
+    buffers : ndarray, shape (B,), float32
+        The server's buffers (BatchNorm statistics), read-only.
     """
 
     settings: Settings
@@ -146,9 +150,10 @@ class Request(NamedTuple):
     have: bytes | None
     force: bool
     full_codec: str
+    buffers: F32 = NO_BUFFERS
 
     def header(self) -> str:
-        """Return everything but θ as compact JSON."""
+        """Return everything but θ and the buffers as compact JSON."""
         fields: dict[str, Any] = {
             "version": VERSION,
             "settings": asdict(self.settings),
@@ -162,7 +167,7 @@ class Request(NamedTuple):
         return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
-    def from_header(cls, text: str, theta: F32) -> "Request":
+    def from_header(cls, text: str, theta: F32, buffers: F32 = NO_BUFFERS) -> "Request":
         """Read a request that a server sent.
 
         Raises
@@ -181,6 +186,7 @@ class Request(NamedTuple):
                 session=_fixed(bytes.fromhex(fields.pop("session"))),
                 have=None if have is None else _fixed(bytes.fromhex(have)),
                 theta=theta,
+                buffers=buffers,
                 **fields,
             )
             request.check()
@@ -196,7 +202,7 @@ class Request(NamedTuple):
             raise ValueError(f"bad threshold {self.threshold!r}")
         if not isinstance(self.force, bool):
             raise ValueError(f"bad force {self.force!r}")
-        codec_from(self.full_codec)
+        cycle_from(self.full_codec)
 
 
 def _fixed(value: bytes) -> bytes:
@@ -228,6 +234,9 @@ class Reply(NamedTuple):
         Number of the worker's training examples.
     gradient_evaluations : int
         Minibatch gradients computed for this reply.
+    buffers : bytes
+        With an upload, the worker's buffers as values, see `lasg_flwr.buffers`; empty
+        where it has none. They stand behind the payload.
     """
 
     session: bytes
@@ -240,9 +249,10 @@ class Reply(NamedTuple):
     ratio: float | None = None
     examples: int = 1
     gradient_evaluations: int = 0
+    buffers: bytes = b""
 
     def header(self) -> bytes:
-        """Return everything but the payload, as bytes."""
+        """Return everything but the body, as bytes."""
         return _REPLY.pack(
             VERSION,
             _KINDS.index(self.kind),
@@ -255,11 +265,21 @@ class Reply(NamedTuple):
             nan if self.ratio is None else self.ratio,
             self.examples,
             self.gradient_evaluations,
+            len(self.buffers),
         )
 
+    def body(self) -> bytes:
+        """Return payload and buffers, as they travel."""
+        return self.payload + self.buffers
+
     @classmethod
-    def from_header(cls, header: bytes, payload: bytes) -> "Reply":
+    def from_header(cls, header: bytes, body: bytes) -> "Reply":
         """Read a reply that a worker sent.
+
+        Parameters
+        ----------
+        header, body : bytes
+            What `header` and `body` returned; nothing about them is trusted.
 
         Raises
         ------
@@ -278,22 +298,27 @@ class Reply(NamedTuple):
                 f"a reply header of {len(header)} bytes, version {header[:1]!r}; this "
                 f"release reads {_REPLY.size} bytes, version {VERSION}"
             )
-        _, kind, known, session, base, round_, key, lhs, ratio, n, evaluations = (
-            _REPLY.unpack(header)
-        )
+        *head, n, evaluations, extra = _REPLY.unpack(header)
+        _, kind, known, session, base, round_, key, lhs, ratio = head
         if kind >= len(_KINDS) or known > 1:
             raise WireError(f"a reply of unknown kind {kind} or flag {known}")
+        if extra > len(body):
+            raise WireError(
+                f"a reply of {len(body)} bytes cannot hold {extra} bytes of buffers"
+            )
+        end = len(body) - extra
         return cls(
             session,
             round_,
             key,
             base if known else None,
             _KINDS[kind],
-            payload,
+            body[:end],
             lhs,
             None if isnan(ratio) else ratio,
             n,
             evaluations,
+            body[end:],
         )
 
     def is_sane(self) -> bool:
@@ -306,7 +331,9 @@ def upload_id(request_have: bytes | None, reply: Reply) -> bytes:
     """Return an upload's id: blake2b-128(have, session, round, key, kind, payload).
 
     Both sides compute it. Every field but the payload has a fixed length, so that no
-    two different uploads hash the same bytes.
+    two different uploads hash the same bytes. An id says which h_m both sides hold, so
+    the buffers are no part of it: nobody holds them after the round, and with them in
+    it two equal h_m could go by different ids, and a worker be refreshed for nothing.
 
     Examples
     --------

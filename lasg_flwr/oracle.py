@@ -20,10 +20,18 @@ class Oracle(Protocol):
     An oracle may also offer (each is looked up by name and used if there):
 
     - ``configure(config)``: is given the server's ``train_config`` before a round;
+    - ``start_round(k)``: is given the server's round counter k before ``draw``, or the
+      local iteration t = kH + h before each draw inside `lasg_flwr.local.LocalSteps`;
+    - ``draw_batch(rng, size)``: draws that many examples, see `lasg_flwr.growing`;
     - ``metrics()``: a dict of numbers about the last gradient, sent with the reply;
     - ``evaluate(theta)``: ``(loss, num_examples, metrics)`` on local test data;
     - ``gradients_per_call``: minibatch gradients that one call computes (default 1);
-    - ``size``: the length p of θ, so that a wrong one is refused up front.
+    - ``size``: the length p of θ, so that a wrong one is refused up front;
+    - ``load_buffers(values)`` and ``buffers()``: take over the server's buffers, such
+      as BatchNorm statistics, as a read-only float32 vector, and return what they are
+      now, in a vector of the same length. They are loaded before each gradient; an
+      upload carries what the gradient at θ^k made of them, and the server averages
+      that as values. Neither must cost more than a copy.
     """
 
     @property
@@ -51,6 +59,27 @@ class Oracle(Protocol):
         ndarray, shape (p,), float32
             A new array; it is kept, not copied.
         """
+
+
+class OracleWrapper:
+    """An oracle around another: whatever it does not define itself is the other's.
+
+    So `size`, `evaluate`, `buffers` and all else that an `Oracle` may offer pass
+    through, and are missing where the inner oracle has none.
+
+    Attributes
+    ----------
+    oracle : Oracle
+        The inner one.
+    """
+
+    oracle: Oracle
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the inner oracle has under this name."""
+        if name == "oracle" or name.startswith("_"):  # a copy that is not made yet
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        return getattr(self.oracle, name)
 
 
 class BatchedGradient(Protocol):

@@ -102,8 +102,8 @@ def read_request(
             "the server's request carries no lazy-aggregation header: is its strategy "
             "a LasgStrategy?"
         )
-    theta, _, _ = read_layout(config).split(_packed(parameters))
-    return Request.from_header(header, theta)
+    theta, buffers, _ = read_layout(config).split(_packed(parameters))
+    return Request.from_header(header, theta, buffers)
 
 
 def read_model(
@@ -143,7 +143,7 @@ def reply_parts(
     """Return arrays and metrics of a NumPyClient's fit result; None is an empty one."""
     if reply is None:
         return [], {}
-    arrays = [np.frombuffer(reply.payload, np.uint8)] if reply.payload else []
+    arrays = [np.frombuffer(body, np.uint8)] if (body := reply.body()) else []
     values = plain_scalars(metrics)
     return cast(list[NDArray[Any]], arrays), {**values, HEADER_KEY: reply.header()}
 
@@ -182,20 +182,20 @@ def read_reply(content: RecordDict) -> Reply | None:
     if arrays is None or len(arrays) != 1:
         raise WireError("malformed: a reply must have exactly one array")
     (array,) = arrays.values()
-    payload = b"" if not array.data else _payload(array)
-    return Reply.from_header(header, payload)
+    body = b"" if not array.data else _body(array)
+    return Reply.from_header(header, body)
 
 
-def _payload(array: Array) -> bytes:
+def _body(array: Array) -> bytes:
     try:
         values = array.numpy()
     except Exception as error:
         raise WireError(f"malformed: the array of a reply: {error}") from None
-    return payload_of(values)
+    return body_of(values)
 
 
-def payload_of(values: NDArray[Any]) -> bytes:
-    """Return the payload in a reply's array.
+def body_of(values: NDArray[Any]) -> bytes:
+    """Return payload and buffers, as they stand in a reply's array.
 
     Raises
     ------
@@ -327,26 +327,38 @@ def app_reply(
             f"the ClientApp's reply has {len(content.array_records)} ArrayRecords, "
             "expected the trained model in one"
         )
-    (record,) = content.array_records.values()
-    arrays = [array.numpy() for array in record.values() if array.data]
-    if len(arrays) != len(names):
-        raise WireError(
-            f"the ClientApp returned {len(arrays)} arrays, the model has {len(names)}"
-        )
-    found = list(record) if set(record) == set(names) else names
     metrics: dict[str, Any] = {}
     for numbers in content.metric_records.values():
         metrics.update(numbers)
     for name, values in content.config_records.items():
         if name.endswith(".metrics"):
             metrics.update(values)
+    examples = _app_examples(metrics)
+    (record,) = content.array_records.values()
+    arrays = [array.numpy() for array in record.values() if array.data]
+    if len(arrays) != len(names):
+        raise WireError(
+            f"the ClientApp returned {len(arrays)} arrays, the model has {len(names)}: "
+            "return the whole model, in the form in which it came"
+        )
+    found = list(record) if set(record) == set(names) else names
+    return dict(zip(found, arrays, strict=True)), examples, metrics
+
+
+def _app_examples(metrics: dict[str, Any]) -> int:
+    """Take the number of examples out of an app's metrics."""
     examples = metrics.pop(EXAMPLES_KEY, metrics.pop("num_examples", None))
-    if not isinstance(examples, int | float) or examples < 1:
+    if not isinstance(examples, int | float):
+        raise WireError(
+            "the ClientApp did not report on how many examples it trained: put "
+            f"{EXAMPLES_KEY!r} into the MetricRecord of its reply"
+        )
+    if not examples >= 1:
         raise WireError(
             f"the ClientApp reported {examples!r} training examples: a client without "
-            "training data cannot take part; report 'num-examples' >= 1"
+            "training data cannot take part; leave it out, or give it data"
         )
-    return dict(zip(found, arrays, strict=True)), int(examples), metrics
+    return int(examples)
 
 
 def fit_result(

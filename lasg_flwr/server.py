@@ -3,6 +3,7 @@
 import copy
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal, NamedTuple
@@ -18,8 +19,9 @@ from .aggregate import (
     SumOnlyAggregate,
     Upload,
 )
-from .codecs import Codec, codec_from, spec_of
-from .errors import LasgError, WireError
+from .buffers import BufferMean
+from .cycle import CodecChoice, check_kept, codec_of, cycle_from, cycle_spec
+from .errors import CodecSizeError, LasgError, WireError
 from .history import StepHistory
 from .ledger import Ledger
 from .messages import (
@@ -106,8 +108,9 @@ class LasgServer:
         θ^0.
     rule : str or Rule (default: "wk2")
         Who uploads.
-    codec : str or Codec (default: "dense")
-        How uploads are encoded.
+    codec : str, Codec, or sequence of these (default: "dense")
+        How uploads are encoded; of several, worker m uses entry m mod n, see
+        `lasg_flwr.cycle`.
     memory : {"innovation", "gradient", "error"} (default: "innovation")
         Whether an upload carries g − h_m, g, or e_m + g (rule ``"sgd"`` only).
     server_memory : {"per-worker", "sum-only"} (default: "per-worker")
@@ -116,7 +119,7 @@ class LasgServer:
         The server's step; a number is plain SGD's learning rate.
     weights : {"equal", "examples"} (default: "equal")
         w_m; fixed at a worker's first acceptance.
-    full_codec : str or Codec, optional
+    full_codec : str, Codec, or sequence of these, optional
         Codec of full uploads after a worker's first; left out, "dense" under
         sum-only memory and the run's codec otherwise.
     gone_share : float (default: 0.25)
@@ -128,12 +131,18 @@ class LasgServer:
         An upload longer than this times the median of the others' last uploads of its
         kind is refused; see `lasg_flwr.screen.NormScreen`.
     model_bytes : int, optional
-        Length of the packed model that is sent, for the ledger; left out, that of θ.
+        Length of the packed model that is sent, for the ledger; left out, that of θ
+        and the buffers.
+    buffers : ndarray, shape (B,), optional
+        The first values of the model's buffers (BatchNorm statistics). The server keeps
+        the weighted mean of those that come along with a round's uploads.
 
     Attributes
     ----------
     theta : ndarray, shape (p,), float32
         θ^k, read-only.
+    buffer_mean : BufferMean
+        Keeps the buffers.
     round : int
         k.
     ledger : Ledger
@@ -149,19 +158,21 @@ class LasgServer:
         self,
         theta: NDArray[Any],
         rule: str | Rule = "wk2",
-        codec: str | Codec = "dense",
+        codec: CodecChoice = "dense",
         *,
         memory: Memory = "innovation",
         server_memory: ServerMemory = "per-worker",
         step: float | ServerStep = 0.1,
         weights: Weighting = "equal",
-        full_codec: str | Codec | None = None,
+        full_codec: CodecChoice | None = None,
         gone_share: float = 0.25,
         seed: int = 0,
         norm_bound: float | None = None,
         model_bytes: int | None = None,
+        buffers: NDArray[Any] | None = None,
     ) -> None:
         self.theta = _checked_theta(theta)
+        self.buffer_mean = BufferMean(buffers)
         self.rule = rule_from(rule)
         self.step = _server_step(step)
         self.c = self._threshold_constant()
@@ -172,19 +183,19 @@ class LasgServer:
             raise ValueError(f"gone_share must lie in [0, 1], got {gone_share!r}")
         self.weights = weights
         self.gone_share = gone_share
-        codec = codec_from(codec)
+        spec = cycle_spec(codec)
         self.settings = Settings(
-            worker_spec(self.rule), spec_of(codec), memory, server_memory, seed
+            worker_spec(self.rule), spec, memory, server_memory, seed
         )
-        sum_only = server_memory == "sum-only"
-        fallback = "dense" if sum_only else codec
-        self.full_codec = spec_of(codec_from(full_codec or fallback))
-        if not self.settings.sends_innovations and self.full_codec != spec_of(codec):
+        fallback = "dense" if server_memory == "sum-only" else spec
+        self.full_codec = cycle_spec(full_codec or fallback)
+        if not self.settings.sends_innovations and self.full_codec != spec:
             raise ValueError(
-                f"full_codec {self.full_codec!r} would replace the codec "
-                f"{spec_of(codec)!r}: all uploads of this run are full; leave it out"
+                f"full_codec {self.full_codec!r} would replace the codec {spec!r}: all "
+                "uploads of this run are full; leave it out"
             )
-        codec.innovation_gain(self.theta.size)
+        for entry in cycle_from(spec):
+            entry.innovation_gain(self.theta.size)
         self.session = secrets.token_bytes(SESSION_BYTES)
         self.round = 0
         self.history = StepHistory(self.rule.d_max)
@@ -192,14 +203,21 @@ class LasgServer:
         self.iterates = IterateStore()
         self.ledger = Ledger()
         self.screen = NormScreen(norm_bound)
-        self.model_bytes = model_bytes or self.theta.nbytes
+        self.model_bytes = model_bytes or self.theta.nbytes + self.buffers.nbytes
         self.aggregate = _aggregate(self.settings, self.theta.size)
         self._open: _Round | None = None
+        if memory == "error":
+            check_kept(spec, self.theta.size)
 
     def _threshold_constant(self) -> float:
         if self.rule.c is not None:
             return self.rule.c
         return 0.0 if self.rule.decided_by == "nobody" else self.step.default_c()
+
+    @property
+    def buffers(self) -> F32:
+        """The buffers that go out with θ^k, read-only."""
+        return self.buffer_mean.values
 
     @property
     def threshold(self) -> float:
@@ -252,6 +270,8 @@ class LasgServer:
         opened.contacted = len(requests)
         self._open = opened
         dense = wire.HEADER_BYTES + self.theta.nbytes
+        if self.buffers.size:
+            dense += wire.HEADER_BYTES + self.buffers.nbytes
         self.ledger.sgd_uplink_bytes += dense * reachable
         self.ledger.sgd_downlink_bytes += self.model_bytes * reachable
         self.ledger.downloads += len(requests)
@@ -268,7 +288,7 @@ class LasgServer:
         reply : Reply
             What it says.
         """
-        self.ledger.uplink_bytes += len(reply.payload)
+        self.ledger.uplink_bytes += len(reply.payload) + len(reply.buffers)
         try:
             self._keep(node, reply)
         except WireError as refusal:
@@ -301,6 +321,7 @@ class LasgServer:
         self._open = None
         self.screen.settle()
         self.aggregate.settle()
+        self.buffer_mean.settle()
         moved = self._move()
         new_start = self._maybe_new_start()
         self.round += 1
@@ -364,6 +385,7 @@ class LasgServer:
             None if record is None else record.id,
             force,
             self.settings.codec if first else self.full_codec,
+            self.buffers,
         )
 
     def _keep(self, node: int, reply: Reply) -> None:
@@ -391,7 +413,7 @@ class LasgServer:
         if reply.base is not None and reply.base != request.have:
             raise WireError("foreign base: the reply builds on another upload")
         if reply.kind == "skip":
-            if reply.base is None or request.force or reply.payload:
+            if reply.base is None or request.force or reply.body():
                 raise WireError("illegal skip: an upload was due, or bytes came along")
             current.skipped += 1
             self.ledger.skips += 1
@@ -408,17 +430,23 @@ class LasgServer:
         if not full and (reply.base is None or not self.settings.sends_innovations):
             raise WireError("illegal innovation: without a base, or in a run without")
         spec = request.full_codec if full else self.settings.codec
-        codec, size = codec_from(spec), self.theta.size
+        codec, size = codec_of(spec, reply.key), self.theta.size
         damped = not full or self.settings.memory == "error"
         gain = codec.innovation_gain(size) if damped else 1.0
         try:
             decoded = wire.decode(reply.payload, codec, size, gain)
         except WireError as error:
             raise WireError(f"undecodable: {error}") from None
+        buffers = self.buffer_mean.decode(reply.buffers)
         self.screen.check(reply.key, reply.kind, decoded)
-        have = request.have
         return Upload(
-            reply.kind, decoded, reply.payload, spec, upload_id(have, reply), self.round
+            reply.kind,
+            decoded,
+            reply.payload,
+            spec,
+            upload_id(request.have, reply),
+            self.round,
+            buffers,
         )
 
     def _apply_ready(self) -> None:
@@ -445,6 +473,7 @@ class LasgServer:
             record.weight, record.accepted = self._weight(reply.examples), True
         self._forget_iterate(record)
         self.aggregate.apply(record, upload)
+        self.buffer_mean.add(upload.buffers, record.weight)
         if isinstance(self.rule, ServerRule) and record.id is not None:
             self.iterates.retain(self.round, self.theta)
         if reply.ratio is not None:
@@ -500,6 +529,18 @@ class LasgServer:
         """Raise `LasgError` while a round is open."""
         if self._open is not None:
             raise LasgError(f"cannot {what} while round {self.round} is open")
+
+
+def check_options(**options: Any) -> None:
+    """Refuse arguments of `LasgServer` that are bad whatever the model.
+
+    Raises
+    ------
+    ValueError
+        As `LasgServer` does.
+    """
+    with suppress(CodecSizeError):
+        LasgServer(np.zeros(2, np.float32), **options)
 
 
 def _server_step(step: float | ServerStep) -> ServerStep:

@@ -73,13 +73,13 @@ def simulate(
         stops the run.
     batched_gradient : callable, optional
         Computes the gradients of many workers at once; equal to the oracles' own up
-        to rounding.
+        to rounding. Not with buffers, which each worker must see change on its own.
     sample : callable, optional
         ``sample(round)`` gives the positions of the workers that a round can reach;
         left out, all of them.
     **server_options
         Arguments of `lasg_flwr.LasgServer`: ``rule``, ``codec``, ``memory``,
-        ``server_memory``, ``step``, ``weights``, ``seed`` and so on.
+        ``server_memory``, ``step``, ``weights``, ``seed``, ``buffers`` and so on.
 
     Returns
     -------
@@ -123,6 +123,11 @@ def simulate(
         )
     workers = [LasgWorker(o, k) for o, k in zip(oracles, keys, strict=True)]
     server = LasgServer(theta, **server_options)
+    if batched_gradient is not None and server.buffers.size:
+        raise ValueError(
+            f"batched_gradient cannot move the model's {server.buffers.size} buffer "
+            "values: leave it out, so that each oracle computes its own gradient"
+        )
     order = sorted(range(len(workers)), key=lambda i: workers[i].key)
     for i in order:
         server.introduce(i, workers[i].key, workers[i].oracle.num_examples)

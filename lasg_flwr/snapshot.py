@@ -16,7 +16,7 @@ from .screen import NormScreen
 from .server import LasgServer
 from .vectors import frozen
 
-VERSION = 1
+VERSION = 2
 _SCALARS = (
     *("key", "node", "weight", "accepted", "round"),
     *("counted", "estimate", "gone", "aside", "sum_round"),
@@ -35,7 +35,8 @@ def capture(server: LasgServer) -> tuple[Arrays, dict[str, Any]]:
         While a round is open.
     """
     server.check_between_rounds("save the server")
-    arrays: Arrays = {"theta": server.theta, "S": server.aggregate.total.copy()}
+    arrays: Arrays = {"theta": server.theta, "buffers": server.buffers}
+    arrays["S"] = server.aggregate.total.copy()
     if isinstance(server.aggregate, SumOnlyAggregate):
         arrays["aside"] = server.aggregate.aside.copy()
     for name, moment in server.step.state.items():
@@ -66,12 +67,13 @@ def restore(server: LasgServer, arrays: Arrays, meta: dict[str, Any]) -> None:
         If the state is of another model, rule, codec, memory or version; the server
         is left as it was.
     """
-    expected = {"version": VERSION, "fingerprint": _fingerprint(server)}
-    for name, value in expected.items():
-        if meta.get(name) != value:
+    found = {"version": meta.get("version"), **(meta.get("fingerprint") or {})}
+    expected = {"version": VERSION, **_fingerprint(server)}
+    for name in sorted({*found, *expected}, key=lambda n: (n != "version", n)):
+        if found.get(name) != expected.get(name):
             raise CheckpointError(
-                f"the checkpoint's {name} is {meta.get(name)!r}, this server's is "
-                f"{value!r}: resume with the arguments that it was saved with"
+                f"the checkpoint's {name} is {found.get(name)!r}, this server's is "
+                f"{expected.get(name)!r}: resume with what it was saved with"
             )
     try:
         _load(server, arrays, meta)
@@ -93,6 +95,7 @@ def _fingerprint(server: LasgServer) -> dict[str, Any]:
     return {
         **asdict(server.settings),
         "size": server.theta.size,
+        "buffers": server.buffers.size,
         "c": server.c,
         "step": server.step.name,
         "weights": server.weights,
@@ -109,11 +112,13 @@ def _load(server: LasgServer, arrays: Arrays, meta: dict[str, Any]) -> None:
         iterates.put(round_, frozen(arrays[f"iterate/{round_}"]), users)
     moments = {n[5:]: a for n, a in arrays.items() if n.startswith("step/")}
     theta, round_ = frozen(arrays["theta"]), meta["round"]
+    buffers = frozen(arrays["buffers"])
     squares, ledger = meta["history"], Ledger.from_dict(meta["ledger"])
     norms = NormScreen.norms_from(meta["norms"])
     _restore_aggregate(server, arrays, meta, roster)
     server.step.load(moments)
     server.theta, server.round = theta, round_
+    server.buffer_mean.values = buffers
     server.history.squares.extend(squares)
     server.screen.norms = norms
     server.roster, server.iterates, server.ledger = roster, iterates, ledger

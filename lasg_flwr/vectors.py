@@ -82,6 +82,9 @@ def frozen(x: NDArray[Any]) -> NDArray[Any]:
     return x
 
 
+NO_BUFFERS: F32 = frozen(np.zeros(0, np.float32))
+
+
 @dataclass(frozen=True)
 class Entry:
     """One named array: its shape, dtype and kind."""
@@ -139,9 +142,15 @@ class Layout:
         Raises
         ------
         ValueError
-            If the model has no floating parameter or an array of another dtype.
+            If the model has no floating parameter or an array of another dtype, or
+            no array of a name in `buffers`.
         """
         names = None if buffers is None else frozenset(buffers)
+        if names is not None and not names <= arrays.keys():
+            raise ValueError(
+                f"buffers names {sorted(names - arrays.keys())}, the model's arrays "
+                f"are {list(arrays)}"
+            )
         layout = cls(
             tuple(
                 Entry(n, tuple(a.shape), a.dtype.str, _kind(n, a, names))

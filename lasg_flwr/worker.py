@@ -5,7 +5,9 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from .codecs import Codec, codec_from
+from . import buffers
+from .codecs import Codec
+from .cycle import codec_of
 from .errors import NonFiniteGradientError
 from .memories import (
     Encoded,
@@ -17,7 +19,7 @@ from .messages import Kind, Reply, Request, upload_id
 from .oracle import Oracle, check_oracle
 from .random import BATCH, CODEC, KeyedGenerators
 from .rules import Evidence, WorkerRule, decide
-from .vectors import F32, F64, is_finite
+from .vectors import F32, F64, NO_BUFFERS, is_finite
 
 
 class Slot(NamedTuple):
@@ -129,11 +131,30 @@ class LasgWorker:
         task = self.begin(request)
         if task is None:
             return None
-        gradient = self.oracle.gradient(request.theta, task.batch)
+        gradient = self._gradient(request.theta, task)
+        values = self._read_buffers(request)
         second = None
         if task.second_point is not None:
-            second = self.oracle.gradient(task.second_point, task.batch)
-        return self.finish(task, gradient, second)
+            second = self._gradient(task.second_point, task)
+        return self.finish(task, gradient, second, values)
+
+    def _gradient(self, theta: F32, task: Task) -> F32:
+        if hasattr(self.oracle, "load_buffers"):
+            self.oracle.load_buffers(task.request.buffers)
+        return self.oracle.gradient(theta, task.batch)
+
+    def _read_buffers(self, request: Request) -> F32:
+        """Return a copy of the oracle's buffers, as the last gradient left them."""
+        if not hasattr(self.oracle, "buffers"):
+            return NO_BUFFERS
+        values = np.array(self.oracle.buffers(), np.float32)
+        if values.shape != request.buffers.shape:
+            raise ValueError(
+                f"the oracle of worker {self.key} has buffers of shape {values.shape}, "
+                f"the server's have {request.buffers.shape}: hand the model's buffers "
+                "to the server as well"
+            )
+        return values
 
     def begin(self, request: Request) -> Task | None:
         """Find what the request needs: the batch, and where a second gradient."""
@@ -146,6 +167,7 @@ class LasgWorker:
                 f"{self.key} expects ({self._size},): server and client hold other "
                 "models"
             )
+        self._read_buffers(request)  # refuses other buffers than the server's
         base = self._base(request.have)
         kept = None if base is None else base.evidence
         rule = request.settings.rule_object
@@ -153,6 +175,8 @@ class LasgWorker:
             kept, forced = None, True
         else:
             forced = base is None or request.force
+        if hasattr(self.oracle, "start_round"):
+            self.oracle.start_round(request.round)
         rng = self._generator(request, BATCH)
         return Task(
             request,
@@ -163,8 +187,14 @@ class LasgWorker:
             rule.second_point(kept, forced),
         )
 
-    def finish(self, task: Task, gradient: F32, second: F32 | None) -> Reply:
-        """Decide, and answer with a skip or an upload."""
+    def finish(
+        self,
+        task: Task,
+        gradient: F32,
+        second: F32 | None,
+        values: F32 = NO_BUFFERS,
+    ) -> Reply:
+        """Decide, and answer with a skip or an upload; `values` are the buffers."""
         request, base = task.request, task.base
         rule = request.settings.rule_object
         self._check_form(gradient, request)
@@ -179,16 +209,19 @@ class LasgWorker:
             if second is not None:
                 self._check_finite(second, request)
         if decide(lhs, request.threshold, task.forced or not by_worker).upload:
-            return self._upload(task, gradient, second, lhs)
+            self._check_finite(values, request, "buffers")
+            reply = self._upload(task, gradient, second, lhs)
+            return reply._replace(buffers=buffers.encode(values))
         self.state = WorkerState(base, None, (request.session, request.round))
         return self._reply(task, "skip", b"", lhs, second, None)
 
     def _encoded(self, request: Request, base: Slot | None, gradient: F32) -> Encoded:
         settings = request.settings
         if base is not None and base.h is not None and settings.sends_innovations:
-            rng = self._rounding(settings.codec_object, request)
-            return encode_innovation(settings, gradient, base.h, rng)
-        codec = codec_from(request.full_codec)
+            codec = settings.codec_for(self.key)
+            rng = self._rounding(codec, request)
+            return encode_innovation(codec, gradient, base.h, rng)
+        codec = codec_of(request.full_codec, self.key)
         rng = self._rounding(codec, request)
         if settings.memory == "error":
             error = self._error(request)
@@ -280,9 +313,11 @@ class LasgWorker:
                 f"{request.theta.shape} and float32: return g.astype(np.float32)"
             )
 
-    def _check_finite(self, gradient: F32, request: Request) -> None:
-        if not is_finite(gradient):
+    def _check_finite(
+        self, values: F32, request: Request, what: str = "gradient"
+    ) -> None:
+        if not is_finite(values):
             raise NonFiniteGradientError(
-                f"the gradient of worker {self.key} in round {request.round} holds NaN "
-                "or infinity: check its data, or lower the learning rate"
+                f"worker {self.key} in round {request.round}: NaN or infinity in its "
+                f"{what}: check its data, or lower the learning rate"
             )

@@ -49,3 +49,33 @@ def least_squares(
         y = (x @ truth + 0.5 * rng.normal(size=examples)).astype(np.float32)
         oracles.append(LeastSquares(x, y))
     return oracles
+
+
+class Running:
+    """Least squares with a running mean of a few of the batch's columns."""
+
+    width = 3
+
+    def __init__(self, oracle: LeastSquares) -> None:
+        self.oracle = oracle
+        self.num_examples = oracle.num_examples
+        self.values = np.zeros(self.width, np.float32)
+        self.calls: list[tuple[F32, F32]] = []
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        return self.oracle.draw(rng)
+
+    def load_buffers(self, values: F32) -> None:
+        assert not values.flags.writeable
+        self.values = values.copy()
+
+    def buffers(self) -> F32:
+        return self.values
+
+    def gradient(self, theta: F32, batch: Any) -> F32:
+        before = self.values.copy()
+        mean = self.oracle.x[batch].mean(axis=0)[: self.width] * (1 + theta[0])
+        self.values *= 0.9
+        self.values += 0.1 * mean
+        self.calls.append((before, self.values.copy()))
+        return self.oracle.gradient(theta, batch)

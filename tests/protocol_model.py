@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 from lasg_flwr import wire
-from lasg_flwr.codecs import CODECS, Codec, codec_from
+from lasg_flwr.codecs import CODECS, Codec
 from lasg_flwr.coding.entropy import Buffer
+from lasg_flwr.cycle import codec_of
 from lasg_flwr.errors import WireError
 from lasg_flwr.messages import Memory, Reply, Request, ServerMemory
 from lasg_flwr.rules import ServerRule
@@ -128,10 +129,11 @@ class Setup:
 
 RULES = ("sgd", "lag", "wk1", "wk2", "ps:smoothness=1.0", "pse")
 LOSSY = ("topk:k=1", "test-powers", "test-coin")
+CYCLE = "test-coin;topk:k=1;dense;topk:k=2"
 MEMORIES: dict[tuple[Memory, ServerMemory], tuple[str, ...]] = {
-    ("gradient", "per-worker"): ("dense", "test-coin"),
-    ("innovation", "per-worker"): ("dense", *LOSSY),
-    ("innovation", "sum-only"): ("dense", *LOSSY),
+    ("gradient", "per-worker"): ("dense", "test-coin", "test-coin;dense"),
+    ("innovation", "per-worker"): ("dense", *LOSSY, CYCLE),
+    ("innovation", "sum-only"): ("dense", *LOSSY, CYCLE),
 }
 
 
@@ -455,13 +457,13 @@ class History:
     def _held(self, letter: Letter, noted: Slot, known: Known | None) -> Held:
         reply, request = letter.reply, letter.request
         if reply.kind == "full":
-            codec = codec_from(request.full_codec)
+            codec = codec_of(request.full_codec, reply.key)
             h = self._rounded(wire.decode(reply.payload, codec, SIZE))
             return Held(noted, h, request.theta, request.round, full=True)
         self.innovations += 1
         assert known is not None
         assert known.last is not None
-        codec = codec_from(self.setup.codec)
+        codec = codec_of(self.setup.codec, reply.key)
         gain = codec.innovation_gain(SIZE)
         moved = wire.decode(reply.payload, codec, SIZE, gain)
         h = self._rounded(known.last.h + moved)

@@ -26,6 +26,12 @@ def test_killed_processes_and_a_resumed_run(keep_state: bool) -> None:
     assert outcome.loss <= 1.02 * outcome.undisturbed
 
 
+def test_a_stopped_run_says_how_to_resume_and_does_to_the_bit() -> None:
+    from experiments.deployment_interrupt import interrupt
+
+    assert interrupt(8).failures() == []
+
+
 def test_eleven_million_parameters_keep_their_state() -> None:
     from experiments.deployment_large import SIZE, deploy
 

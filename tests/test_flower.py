@@ -18,7 +18,7 @@ from lasg_flwr.rules import PS, WK1, Rule, rule_from
 from lasg_flwr.strategies import LasgResult, LasgStrategy
 
 from .inprocess import InProcessGrid
-from .problems import LeastSquares, least_squares
+from .problems import LeastSquares, Running, least_squares
 
 pytestmark = pytest.mark.flower
 
@@ -296,7 +296,41 @@ def test_the_ledger_counts_the_whole_packed_model() -> None:
     assert result.ledger.sgd_uplink_bytes == result.ledger.uplink_bytes
 
 
-def test_buffers_keep_their_values_and_a_warning_says_so(
+@pytest.mark.parametrize("rule", ["sgd", "wk2", "pse"])
+def test_buffers_take_the_engines_path(rule: str) -> None:
+    """Integers stay at the server's value, buffers are averaged to the same bits."""
+    first = np.array([1, -2, 0.5], np.float32)
+    arrays = initial_arrays()
+    arrays["layer.running_mean"] = Array(first)
+
+    def running(context: Context) -> Client:
+        oracle = Running(ORACLES[int(context.node_config["partition-id"])])
+        return LasgNumPyClient(oracle, context).to_client()
+
+    strategy = LasgStrategy(rule, step=0.05, fraction_evaluate=0.0)
+    grid = InProcessGrid(ClientApp(running), len(ORACLES), shuffle_seed=1)
+    result = strategy.start(grid, arrays, 20)
+    engine = simulate(
+        [Running(oracle) for oracle in ORACLES],
+        np.zeros(SIZE),
+        rounds=20,
+        rule=rule,
+        step=0.05,
+        buffers=first,
+        model_bytes=4 * SIZE + 4 * first.size + 8,
+    )
+    found = result.arrays["layer.running_mean"].numpy()
+    assert found.tobytes() == engine.server.buffers.tobytes() != first.tobytes()
+    assert flat(result.arrays).tobytes() == engine.theta.tobytes()
+    assert result.arrays["layer.steps"].numpy() == 7
+    ours, theirs = result.ledger, engine.ledger
+    assert (ours.uplink_bytes, ours.downlink_bytes) == (
+        theirs.uplink_bytes,
+        theirs.downlink_bytes,
+    )
+
+
+def test_clients_that_know_no_buffers_are_warned_of_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
@@ -307,7 +341,8 @@ def test_buffers_keep_their_values_and_a_warning_says_so(
         grid = InProcessGrid(ClientApp(client_fn), len(ORACLES))
         result = strategy.start(grid, arrays, 2)
     assert result.arrays["bn.running_mean"].numpy().tolist() == [3.0, 3.0]
-    assert any("bn.running_mean" in r.getMessage() for r in caplog.records)
+    lines = [r for r in caplog.records if "without buffers" in r.getMessage()]
+    assert len(lines) == 1
 
 
 @pytest.mark.parametrize(

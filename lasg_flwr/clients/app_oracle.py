@@ -20,9 +20,10 @@ CallNext = Callable[[Message, Context], Message]
 class AppOracle:
     """Pseudo-gradients of a ClientApp: u = θ^k − θ_local, where the app makes θ_local.
 
-    Every call seeds the global generators of Python, NumPy and PyTorch alike and gives
-    the app the `Context.state` that it had before the round, so that two calls of one
-    round differ in θ alone. The state after the first call of a round is kept.
+    Every call seeds the global generators of Python, NumPy and PyTorch (all devices)
+    alike and gives the app the `Context.state` that it had before the round, and the
+    server's buffers, so that two calls of one round differ in θ alone. The state after
+    the first call of a round is kept, unless the round fails.
 
     Parameters
     ----------
@@ -40,8 +41,8 @@ class AppOracle:
         self._call_next = call_next
         parameters, self._config = records.numpy_parts(message.content)
         self._layout: Layout = records.read_layout(self._config)
-        packed = self._layout.split(parameters[0])
-        self._buffers, self._integers = packed[1], packed[2]
+        _, self._loaded, self._integers = self._layout.split(parameters[0])
+        self._buffers = self._loaded
         self._before = copy.deepcopy(context.state)
         self._after: RecordDict | None = None
         self._examples = 1
@@ -56,6 +57,14 @@ class AppOracle:
     def draw(self, rng: np.random.Generator) -> int:
         """Draw the seed of this round's generators: the app draws its own batches."""
         return int(rng.integers(2**32))
+
+    def load_buffers(self, values: F32) -> None:
+        """Take over the server's buffers: the app finds them in the model."""
+        self._loaded = values
+
+    def buffers(self) -> F32:
+        """Return the buffers of the model that the app returned last."""
+        return self._buffers
 
     def gradient(self, theta: F32, batch: int) -> F32:
         """Run the app at θ and return θ minus what it made of it."""
@@ -74,25 +83,30 @@ class AppOracle:
         LasgError
             If the two updates differ.
         """
-        first, second = self.gradient(theta, batch), self.gradient(theta, batch)
+        runs = [(self.gradient(theta, batch), self.buffers()) for _ in range(2)]
         self._after = None
-        if first.tobytes() != second.tobytes():
+        first, second = (update.tobytes() + b.tobytes() for update, b in runs)
+        if first != second:
             raise LasgError(
                 "this ClientApp does not repeat itself: run twice at the same model "
-                "with equal seeds, its updates differ. Draw all randomness from the "
-                "global generators of Python, NumPy or PyTorch, or from a generator "
-                "that is made anew in each call, and use deterministic kernels"
+                "with equal seeds, its updates differ, so it did not draw the same "
+                "batches, or masks. Draw all randomness from the global generators of "
+                "Python, NumPy or PyTorch, or from a generator that is made anew in "
+                "each call, and use deterministic kernels"
             )
 
-    def finish(self) -> None:
-        """Leave the context with the state that the app's first call made."""
-        if self._after is not None:
-            self._replace_state(self._after)
+    def finish(self, failed: bool = False) -> None:
+        """Leave the context with the state that the app's first call made.
+
+        If the round failed, or the app was not needed, it is the state before it.
+        """
+        kept = None if failed else self._after
+        self._replace_state(self._before if kept is None else kept)
 
     def _run(self, theta: F32, seed: int) -> F32:
         self._replace_state(copy.deepcopy(self._before))
         _seed_everything(seed)
-        arrays = self._layout.unflatten(theta, self._buffers, self._integers)
+        arrays = self._layout.unflatten(theta, self._loaded, self._integers)
         content = records.app_content(arrays, records.user_config(self._config))
         reply = self._call_next(
             records.with_content(self._message, content), self._context
@@ -110,7 +124,10 @@ class AppOracle:
 
     def _update(self, theta: F32, made: Mapping[str, NDArray[Any]]) -> F32:
         try:
-            return theta - self._layout.flatten(made, "parameter")
+            update: F32 = theta - self._layout.flatten(made, "parameter")
+            self._buffers = self._layout.flatten(made, "buffer")
+            self._layout.integers(made)  # their values stay the server's
+            return update
         except ValueError as error:
             raise LasgError(f"the ClientApp returned another model: {error}") from None
 
@@ -124,4 +141,4 @@ def _seed_everything(seed: int) -> None:
     np.random.seed(seed)  # noqa: NPY002
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.manual_seed(seed)
+        torch.manual_seed(seed)  # the generators of CUDA and other devices too

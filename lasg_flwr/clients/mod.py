@@ -21,8 +21,17 @@ def lasg_mod(message: Message, context: Context, call_next: CallNext) -> Message
 
     Works around Message-API apps, which find the model in ``"arrays"`` and the config
     in ``"config"``, and around ``ClientApp(client_fn=...)``. Messages of other
-    strategies, and other messages, pass through. At the first contact the app runs
-    twice at the same model, to see that it repeats itself.
+    strategies, and other messages, pass through.
+
+    The app must repeat itself to the bit where Python's, NumPy's and PyTorch's global
+    generators are seeded alike; at the first contact it runs twice at the same model
+    to see that it does. Whether a device's kernels are deterministic is its own affair:
+    see ``torch.use_deterministic_algorithms``. Arrays that the model's layout calls
+    buffers (BatchNorm statistics) go to the server as values, integer arrays stay as
+    the server has them.
+
+    The ledger's gradient evaluations count 1 for each run of the app, however many
+    steps it takes, and not the two runs of the first contact's check.
 
     Parameters
     ----------
@@ -36,7 +45,8 @@ def lasg_mod(message: Message, context: Context, call_next: CallNext) -> Message
     Raises
     ------
     LasgError
-        If the app does not repeat itself, returns another model or an error.
+        If the app does not repeat itself, returns another model or an error. The
+        client's state is then as it was before the round.
 
     Examples
     --------
@@ -65,12 +75,14 @@ def _train(message: Message, context: Context, call_next: CallNext) -> Message:
         hidden = context.state.pop(records.STATE_KEY, None)
         oracle = AppOracle(message, context, call_next)
         worker = LasgWorker(oracle, key, state)
+        failed = True
         try:
             if state is None:
                 oracle.check_repeatable(request.theta, 0)
             reply = worker.handle(request)
+            failed = False
         finally:
-            oracle.finish()
+            oracle.finish(failed)
             if hidden is not None:
                 context.state[records.STATE_KEY] = hidden
         if reply is not None:

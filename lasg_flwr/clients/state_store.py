@@ -16,7 +16,6 @@ and a worker without the upload that the server means is refreshed.
 """
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from logging import WARNING
@@ -27,13 +26,9 @@ from flwr.app import Context
 from flwr.common import log
 
 from .. import checkpoint, records, worker_state
-from ..errors import CheckpointError, StateInUseError
+from ..errors import CheckpointError
+from ..locks import locked
 from ..worker import WorkerState
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no flock
-    fcntl = None  # type: ignore[assignment]
 
 THRESHOLD_MIB = 32
 LOCK_SECONDS = 1.0
@@ -85,16 +80,11 @@ class StateFile:
         StateInUseError
             If another process has it for longer than `LOCK_SECONDS`.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("ab") as file:
-            end = time.monotonic() + LOCK_SECONDS
-            while not _try_lock(file.fileno()):
-                if time.monotonic() > end:
-                    raise StateInUseError(
-                        f"another process is using the worker state {self.path}: give "
-                        "each SuperNode a partition-id, or a lasg-state-dir, of its own"
-                    )
-                time.sleep(0.02)
+        refusal = (
+            f"another process is using the worker state {self.path}: give each "
+            "SuperNode a partition-id, or a lasg-state-dir, of its own"
+        )
+        with locked(self.path.with_suffix(".lock"), LOCK_SECONDS, refusal):
             yield
 
     def load(self, have: bytes | None = None) -> WorkerState | None:
@@ -132,16 +122,6 @@ class StateFile:
     def write(self, data: bytes) -> None:
         """Replace the file."""
         checkpoint.write(self.path, data)
-
-
-def _try_lock(descriptor: int) -> bool:
-    if fcntl is None:  # pragma: no cover
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _read(path: Path) -> WorkerState:

@@ -1,7 +1,8 @@
 """Failing nodes: left alone for a growing time, and complained about once."""
 
+import re
 from collections.abc import Iterable
-from logging import DEBUG, WARNING
+from logging import DEBUG, INFO, WARNING
 
 from flwr.common import log
 
@@ -10,6 +11,7 @@ LONGEST_PAUSE = 64
 
 _REASON_CHARACTERS = 300
 _REASONS_PER_NODE = 16
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 class Patience:
@@ -66,7 +68,10 @@ class Patience:
 
 
 class Complaints:
-    """Logs a node's failure once for each reason; peers choose what they say."""
+    """Logs a node's failure once for each reason; peers choose what they say.
+
+    Reasons that differ in numbers alone, such as a round or an address, are one.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[int, set[str]] = {}
@@ -74,13 +79,82 @@ class Complaints:
     def about(self, node: int, reason: str | None) -> None:
         """Log a reason as a warning the first time, at DEBUG from then on."""
         reason = (reason or "no reason given")[:_REASON_CHARACTERS]
+        kind = _NUMBER.sub("#", reason)
         seen = self._seen.setdefault(node, set())
-        new = reason not in seen and len(seen) < _REASONS_PER_NODE
+        new = kind not in seen and len(seen) < _REASONS_PER_NODE
         if new:
-            seen.add(reason)
+            seen.add(kind)
         log(WARNING if new else DEBUG, "lasg: node %d: %s", node, reason)
+
+    def consequence(self, node: int, text: str) -> None:
+        """Log what comes of a node's failures: at INFO if they were warned of."""
+        log(INFO if self._seen.get(node) else WARNING, "lasg: node %d: %s", node, text)
 
     def keep(self, connected: Iterable[int]) -> None:
         """Forget all nodes that are not connected any more."""
         known = set(connected)
         self._seen = {node: s for node, s in self._seen.items() if node in known}
+
+
+class Failures:
+    """Whoever was asked in a round and gave no valid answer, and what follows from it.
+
+    Parameters
+    ----------
+    fail_limit : int or None
+        See `Patience`.
+    """
+
+    def __init__(self, fail_limit: int | None) -> None:
+        self._patience = Patience(fail_limit)
+        self._complaints = Complaints()
+        self._failing: dict[int, str] = {}
+        self._asked = 0
+        self._silent = False
+
+    def keep(self, connected: list[int]) -> None:
+        """Forget all nodes that are not connected any more."""
+        self._patience.keep(connected)
+        self._complaints.keep(connected)
+
+    def reachable(self, nodes: list[int], round_: int) -> list[int]:
+        """Return the nodes that are not left alone for their failures."""
+        return self._patience.reachable(nodes, round_)
+
+    def open(self, asked: list[int]) -> None:
+        """Begin a round: whoever does not answer fails."""
+        self._asked = len(asked)
+        self._failing = dict.fromkeys(asked, "no reply in time")
+
+    def about(self, node: int, reason: str | None) -> None:
+        """Note why a node fails; log it once for each node and reason."""
+        self._complaints.about(node, reason)
+        if node in self._failing:
+            self._failing[node] = reason or "no reason given"
+
+    def answered(self, node: int, valid: bool = True) -> None:
+        """Note an answer; one that is not valid does not make good for failures."""
+        self._failing.pop(node, None)
+        if valid:
+            self._patience.answered(node)
+
+    def close(self, round_: int) -> None:
+        """End the round: leave nodes alone that failed too often."""
+        silent = len(self._failing) == self._asked > 0
+        if silent and not self._silent:
+            log(
+                WARNING,
+                "lasg: round %d: none of %d nodes gave a valid answer in time; if it "
+                "goes on like this, give them more time or look at the nodes",
+                round_,
+                self._asked,
+            )
+        self._silent = silent
+        for node, reason in self._failing.items():
+            if self._patience.failed(node, round_) == 1:
+                self._complaints.consequence(
+                    node,
+                    f"failed {self._patience.limit} times in a row: it is contacted "
+                    f"less and less until it answers; the last reason: {reason}",
+                )
+        self._failing = {}

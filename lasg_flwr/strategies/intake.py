@@ -1,15 +1,13 @@
 """The replies of a round on their way to the server: read, judged, complained about."""
 
-from logging import WARNING
-
 from flwr.app import Message, RecordDict
-from flwr.common import log
 from flwr.common.constant import ErrorCode
 
 from .. import records
 from ..errors import CompositionError, WireError
 from ..server import LasgServer
-from .faults import Complaints, Patience
+from .doubts import Doubts
+from .faults import Failures
 
 
 class Intake:
@@ -19,29 +17,22 @@ class Intake:
     ----------
     fail_limit : int or None
         See `lasg_flwr.strategies.faults.Patience`.
+
+    Attributes
+    ----------
+    failures : Failures
+        The account.
     """
 
     def __init__(self, fail_limit: int | None) -> None:
-        self._patience = Patience(fail_limit)
-        self._complaints = Complaints()
+        self.failures = Failures(fail_limit)
         self._sent: list[Message] = []
-        self._failing: dict[int, str] = {}
-        self._warned = False
-        self._silent = False
-
-    def keep(self, connected: list[int]) -> None:
-        """Forget all nodes that are not connected any more."""
-        self._patience.keep(connected)
-        self._complaints.keep(connected)
-
-    def reachable(self, nodes: list[int], round_: int) -> list[int]:
-        """Return the nodes that are not left alone for their failures."""
-        return self._patience.reachable(nodes, round_)
+        self._doubts = Doubts()
 
     def open(self, sent: list[Message]) -> None:
         """Begin a round: whoever does not answer fails."""
         self._sent = sent
-        self._failing = {m.metadata.dst_node_id: "no reply in time" for m in sent}
+        self.failures.open([message.metadata.dst_node_id for message in sent])
 
     def take(self, server: LasgServer, message: Message) -> RecordDict | None:
         """Hand one reply to the server; return its metrics if it was kept.
@@ -65,55 +56,19 @@ class Intake:
             return None
         if reply is None:
             server.refuse("empty")
-            self._failing.pop(message.metadata.src_node_id, None)
+            self.failures.answered(message.metadata.src_node_id, valid=False)
             return None
-        if records.is_update(message.content) and not server.step.is_one:
-            self._warn_of_step(server)
+        self._doubts.about(server, reply, records.is_update(message.content))
         verdict = server.receive(message.metadata.src_node_id, reply)
         if not verdict.kept:
             self.complain(message, verdict.detail)
             return None
-        self._failing.pop(message.metadata.src_node_id, None)
-        self._patience.answered(message.metadata.src_node_id)
+        self.failures.answered(message.metadata.src_node_id)
         return metrics
-
-    def _warn_of_step(self, server: LasgServer) -> None:
-        if not self._warned:
-            self._warned = True
-            log(
-                WARNING,
-                "lasg: the clients send updates of the model, not gradients, but the "
-                "server's step is %s: pass step=1.0 to the strategy",
-                server.step.name,
-            )
 
     def complain(self, message: Message, reason: str | None) -> None:
         """Log a failure once for each node and reason, and count it."""
-        node = self._node_of(message)
-        self._complaints.about(node, reason)
-        if node in self._failing:
-            self._failing[node] = reason or "no reason given"
-
-    def close(self, round_: int) -> None:
-        """End the round: leave nodes alone that failed too often."""
-        silent = len(self._failing) == len(self._sent) > 0
-        if silent and not self._silent:
-            log(
-                WARNING,
-                "lasg: round %d: none of %d nodes gave a valid answer in time; if it "
-                "goes on like this, raise round_seconds or look at the nodes",
-                round_,
-                len(self._sent),
-            )
-        self._silent = silent
-        for node, reason in self._failing.items():
-            if self._patience.failed(node, round_) == 1:
-                self._complaints.about(
-                    node,
-                    f"failed {self._patience.limit} times in a row: it is contacted "
-                    f"less and less until it answers; the last reason: {reason}",
-                )
-        self._failing = {}
+        self.failures.about(self._node_of(message), reason)
 
     def _node_of(self, reply: Message) -> int:
         """Return the node a reply is about; the SuperLink's own errors name another."""

@@ -1,11 +1,12 @@
 """LegacyLasgStrategy: the same server behind Flower's older strategy interface."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from logging import INFO, WARNING
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.common import (
     EvaluateIns,
     EvaluateRes,
@@ -29,8 +30,11 @@ from .. import records
 from ..errors import WireError
 from ..ledger import Ledger
 from ..messages import Reply
-from ..server import LasgServer
-from .model import Model
+from ..server import LasgServer, check_options
+from .doubts import Doubts
+from .faults import Failures
+from .model import Model, batch_norm_statistics, named_by_position
+from .reports import Reports
 from .sampling import sample
 
 EvaluateFn = Callable[
@@ -59,6 +63,12 @@ class LegacyLasgStrategy(Strategy):
         θ^0; `LasgNumPyClient` has none to offer, so pass it.
     fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn : callable, optional
         As in Flower's older `FedAvg`.
+    fail_limit, log_file, tensorboard_dir
+        See `LasgStrategy`. There are no checkpoints here: Flower's own loop over the
+        rounds cannot be taken up in the middle.
+    buffers : iterable of int, optional
+        Positions of floating arrays without gradient, as in `LasgStrategy`; left out,
+        what looks like BatchNorm's, see `batch_norm_statistics`.
     **server_options
         Further arguments of `lasg_flwr.LasgServer`: ``step``, ``seed`` and so on.
 
@@ -91,11 +101,16 @@ class LegacyLasgStrategy(Strategy):
         initial_parameters: Parameters | None = None,
         fit_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
+        fail_limit: int | None = 3,
+        log_file: str | Path | None = None,
+        tensorboard_dir: str | Path | None = None,
+        buffers: Iterable[int] | None = None,
         **server_options: Any,
     ) -> None:
         super().__init__()
         self._options = {"rule": rule, "codec": codec, **server_options}
-        LasgServer(np.zeros(2, np.float32), **self._options)  # refuse bad ones
+        check_options(**self._options)
+        self.buffers = None if buffers is None else [str(int(i)) for i in buffers]
         self.fraction_fit = fraction_fit
         self.fraction_evaluate = fraction_evaluate
         self.min_fit_clients = min_fit_clients
@@ -107,6 +122,10 @@ class LegacyLasgStrategy(Strategy):
         self.initial_parameters = initial_parameters
         self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
         self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
+        self._reports = Reports(log_file, tensorboard_dir)
+        self._failures = Failures(fail_limit)
+        self._doubts = Doubts()
+        self._opened = 0.0
         self._started: tuple[LasgServer, Model] | None = None
 
     def __repr__(self) -> str:
@@ -132,22 +151,36 @@ class LegacyLasgStrategy(Strategy):
     ) -> list[tuple[ClientProxy, FitIns]]:
         """Ask the clients that this round needs."""
         if self._started is None:
-            arrays = parameters_to_ndarrays(parameters)
-            model = Model({str(i): array for i, array in enumerate(arrays)})
-            size = model.layout.packed_bytes
-            server = LasgServer(model.theta, model_bytes=size, **self._options)
-            self._started = (server, model)
+            self._started = self._begun(parameters_to_ndarrays(parameters))
         server, model = self._running()
         proxies = self._sample(client_manager, self.fraction_fit, self.min_fit_clients)
-        packed = ndarrays_to_parameters([model.packed(server.theta)])
+        nodes = self._failures.reachable(list(proxies), server.round)
+        packed = ndarrays_to_parameters([model.packed(server)])
+        self._opened = time.perf_counter()
         user = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
         asked = []
-        for node, request in server.open_round(proxies):
+        for node, request in server.open_round(nodes):
             config = records.train_config(request, model.layout_json, user)
             asked.append((proxies[node], FitIns(packed, config)))
+        self._failures.open([node_of(proxy.cid) for proxy, _ in asked])
         if not asked:  # Flower goes on without aggregate_fit, but θ moves all the same
             self._close(server)
         return asked
+
+    def _begun(self, arrays: NDArrays) -> tuple[LasgServer, Model]:
+        buffers = self.buffers
+        if buffers is None:
+            buffers = batch_norm_statistics(arrays)
+        model = Model(named_by_position(arrays), buffers)
+        server = LasgServer(
+            model.theta,
+            model_bytes=model.layout.packed_bytes,
+            buffers=model.buffers,
+            **self._options,
+        )
+        if buffers:
+            log(INFO, "lasg: arrays %s are buffers", ", ".join(buffers))
+        return server, model
 
     def aggregate_fit(
         self,
@@ -159,12 +192,12 @@ class LegacyLasgStrategy(Strategy):
         server, _ = self._running()
         for failure in failures:
             server.refuse("failure")
-            log(WARNING, "lasg: a client failed: %s", failure)
+            self._fail(failure)
         kept = [(r.num_examples, _user(r)) for p, r in results if self._keep(p, r)]
         self._close(server)
         metrics: dict[str, Scalar] = {}
         if kept and self.fit_metrics_aggregation_fn:
-            metrics = self.fit_metrics_aggregation_fn(kept)
+            metrics = _aggregated(self.fit_metrics_aggregation_fn, kept)
         metrics.update(server.ledger.as_metrics())
         return ndarrays_to_parameters(self.arrays()), metrics
 
@@ -183,7 +216,7 @@ class LegacyLasgStrategy(Strategy):
             **(hook(server_round) if hook else {}),
             records.LAYOUT_KEY: model.layout_json,
         }
-        packed = ndarrays_to_parameters([model.packed(server.theta)])
+        packed = ndarrays_to_parameters([model.packed(server)])
         return [(proxy, EvaluateIns(packed, config)) for proxy in proxies.values()]
 
     def aggregate_evaluate(
@@ -193,13 +226,14 @@ class LegacyLasgStrategy(Strategy):
         failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
     ) -> tuple[float | None, dict[str, Scalar]]:
         """Average the clients' losses, weighted by their examples."""
-        if not results:
+        valid = [r for _, r in results if r.num_examples > 0]
+        if not valid:
             return None, {}
-        loss = weighted_loss_avg([(r.num_examples, r.loss) for _, r in results])
+        loss = weighted_loss_avg([(r.num_examples, r.loss) for r in valid])
         metrics: dict[str, Scalar] = {}
         if self.evaluate_metrics_aggregation_fn:
-            pairs = [(r.num_examples, r.metrics) for _, r in results]
-            metrics = self.evaluate_metrics_aggregation_fn(pairs)
+            pairs = [(r.num_examples, r.metrics) for r in valid]
+            metrics = _aggregated(self.evaluate_metrics_aggregation_fn, pairs)
         return loss, metrics
 
     def evaluate(
@@ -216,10 +250,21 @@ class LegacyLasgStrategy(Strategy):
     def arrays(self) -> NDArrays:
         """Return the current model; Flower's own copy lags behind a silent round."""
         server, model = self._running()
-        return list(model.arrays(server.theta).values())
+        return list(model.arrays(server).values())
 
     def _close(self, server: LasgServer) -> None:
-        log(INFO, "lasg: %s", server.close_round())
+        report = server.close_round()
+        self._failures.close(report.round)
+        seconds = time.perf_counter() - self._opened
+        self._reports.add(report, server.ledger, seconds)
+
+    def _fail(self, failure: tuple[ClientProxy, FitRes] | BaseException) -> None:
+        """Note a failure; Flower does not say whose an exception is."""
+        if isinstance(failure, BaseException):
+            self._failures.about(0, f"a client failed: {failure!r}")
+        else:
+            proxy, result = failure
+            self._failures.about(node_of(proxy.cid), result.status.message)
 
     def _running(self) -> tuple[LasgServer, Model]:
         if self._started is None:
@@ -233,25 +278,31 @@ class LegacyLasgStrategy(Strategy):
         server = self.server
         manager.wait_for(max(self.min_available_clients, minimum), timeout=86_400)
         proxies = {node_of(cid): proxy for cid, proxy in manager.all().items()}
+        self._failures.keep([*proxies, 0])
         nodes = sorted(proxies, key=lambda n: _order(server, n))
         count = max(int(len(nodes) * fraction), minimum)
         chosen = sample(nodes, count, server.settings.seed, server.round)
         return {node: proxies[node] for node in chosen}
 
     def _keep(self, proxy: ClientProxy, result: FitRes) -> bool:
-        server = self.server
+        server, node = self.server, node_of(proxy.cid)
         try:
             reply = _read(result)
         except WireError as error:
             server.refuse("malformed")
-            log(WARNING, "lasg: reply of client %s: %s", proxy.cid, error)
+            self._failures.about(node, str(error))
             return False
         if reply is None:
             server.refuse("empty")
+            self._failures.answered(node, valid=False)
             return False
-        verdict = server.receive(node_of(proxy.cid), reply)
-        if not verdict.kept:
-            log(WARNING, "lasg: reply of client %s: %s", proxy.cid, verdict.detail)
+        is_update = result.metrics.get(records.UPDATE_KEY) is True
+        self._doubts.about(server, reply, is_update)
+        verdict = server.receive(node, reply)
+        if verdict.kept:
+            self._failures.answered(node)
+        else:
+            self._failures.about(node, verdict.detail)
         return verdict.kept
 
 
@@ -271,8 +322,20 @@ def _order(server: LasgServer, node: int) -> tuple[bool, int]:
     return (True, node) if record is None else (False, record.key)
 
 
+def _aggregated(
+    function: MetricsAggregationFn, pairs: list[tuple[int, dict[str, Scalar]]]
+) -> dict[str, Scalar]:
+    """Aggregate what clients report; it must not end the run."""
+    try:
+        return function(pairs)
+    except Exception as error:
+        log(WARNING, "lasg: metrics could not be aggregated: %r", error)
+        return {}
+
+
 def _user(result: FitRes) -> dict[str, Scalar]:
-    return {k: v for k, v in result.metrics.items() if k != records.HEADER_KEY}
+    ours = (records.HEADER_KEY, records.UPDATE_KEY)
+    return {name: value for name, value in result.metrics.items() if name not in ours}
 
 
 def _read(result: FitRes) -> Reply | None:
@@ -281,10 +344,10 @@ def _read(result: FitRes) -> Reply | None:
         return None
     if not isinstance(header, bytes) or len(result.parameters.tensors) > 1:
         raise WireError("malformed: no header, or more than one array")
-    payload = b""
+    body = b""
     if result.parameters.tensors:
         try:
-            payload = records.payload_of(bytes_to_ndarray(result.parameters.tensors[0]))
+            body = records.body_of(bytes_to_ndarray(result.parameters.tensors[0]))
         except (ValueError, OSError, EOFError) as error:
             raise WireError(f"malformed: the array of a reply: {error}") from None
-    return Reply.from_header(header, payload)
+    return Reply.from_header(header, body)

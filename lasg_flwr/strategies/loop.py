@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from ..errors import NoWorkersError
 from .exchange import Closing, exchange
+from .farewell import leave_if_ending
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
@@ -51,6 +52,7 @@ class Loop:
         start = time.time()
         self._evaluate_on_server(done, result)
         for server_round in range(done + 1, num_rounds + 1):
+            leave_if_ending()
             log(INFO, "")
             log(INFO, "[ROUND %s/%s]", server_round, num_rounds)
             try:

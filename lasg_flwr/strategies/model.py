@@ -1,18 +1,17 @@
 """The server's model: the arrays that a user knows, and the vector that is trained."""
 
-from collections.abc import Iterable, Mapping
-from logging import WARNING
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flwr.common import log
 from numpy.typing import NDArray
 
-from ..vectors import F32, Layout
+from ..server import LasgServer
+from ..vectors import Layout
 
 
 class Model:
-    """Layout, buffers and integer arrays of a model; θ itself lives in the server.
+    """Layout and integer arrays of a model; θ and buffers live in the server.
 
     Parameters
     ----------
@@ -27,6 +26,8 @@ class Model:
         Names, shapes, dtypes and kinds.
     theta : ndarray, shape (p,), float32
         θ^0.
+    buffers : ndarray, shape (B,), float32
+        The buffers' first values.
     """
 
     def __init__(
@@ -38,22 +39,39 @@ class Model:
         self.buffers = self.layout.flatten(named, "buffer")
         self.integers = self.layout.integers(named)
 
-    def packed(self, theta: F32) -> NDArray[np.uint8]:
-        """Return the model with parameters `theta` as one packed array."""
-        return self.layout.pack(theta, self.buffers, self.integers)
+    def packed(self, server: LasgServer) -> NDArray[np.uint8]:
+        """Return the server's model as one packed array."""
+        return self.layout.pack(server.theta, server.buffers, self.integers)
 
-    def arrays(self, theta: F32) -> dict[str, NDArray[Any]]:
-        """Return the model with parameters `theta` under its own names and dtypes."""
-        return self.layout.unflatten(theta, self.buffers, self.integers)
+    def arrays(self, server: LasgServer) -> dict[str, NDArray[Any]]:
+        """Return the server's model under its own names and dtypes."""
+        return self.layout.unflatten(server.theta, server.buffers, self.integers)
 
-    def warn_of_buffers(self) -> None:
-        """Log that buffers keep their values: clients do not send theirs yet."""
-        names = [e.name for e in self.layout.entries if e.kind == "buffer"]
-        if names:
-            log(
-                WARNING,
-                "lasg: %d buffers, such as %r, keep the values they start with; to "
-                "train them like parameters pass buffers=()",
-                len(names),
-                names[0],
-            )
+
+def named_by_position(arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return arrays without names under ``"0"``, ``"1"`` and so on."""
+    return {str(i): array for i, array in enumerate(arrays)}
+
+
+def batch_norm_statistics(arrays: Sequence[NDArray[Any]]) -> list[str]:
+    """Return the positions of what looks like running means and variances.
+
+    A PyTorch ``state_dict`` has them as two vectors of one length right before a
+    scalar integer, ``num_batches_tracked``.
+
+    Examples
+    --------
+    >>> weight, bias, mean, variance = (np.ones(8) for _ in range(4))
+    >>> batch_norm_statistics([weight, bias, mean, variance, np.array(0)])
+    ['2', '3']
+    >>> batch_norm_statistics([weight, bias])
+    []
+    """
+    found = []
+    triples = zip(arrays, arrays[1:], arrays[2:], strict=False)
+    for i, (mean, variance, batches) in enumerate(triples):
+        vectors = mean.ndim == 1 and mean.shape == variance.shape
+        floating = mean.dtype.kind == variance.dtype.kind == "f"
+        if vectors and floating and batches.dtype.kind == "i" and batches.ndim == 0:
+            found += [str(i), str(i + 1)]
+    return found

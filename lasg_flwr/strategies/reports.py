@@ -20,9 +20,9 @@ class Reports:
 
     Parameters
     ----------
-    log_file : Path, optional
+    log_file : str or Path, optional
         A JSON object a line is appended for each round.
-    tensorboard_dir : Path, optional
+    tensorboard_dir : str or Path, optional
         Where TensorBoard scalars go.
 
     Raises
@@ -32,13 +32,15 @@ class Reports:
     """
 
     def __init__(
-        self, log_file: Path | None = None, tensorboard_dir: Path | None = None
+        self,
+        log_file: str | Path | None = None,
+        tensorboard_dir: str | Path | None = None,
     ) -> None:
         self._sinks: list[Sink] = [_to_log]
         if log_file is not None:
-            self._sinks.append(_json_lines(log_file))
+            self._sinks.append(_json_lines(Path(log_file)))
         if tensorboard_dir is not None:
-            self._sinks.append(_tensorboard(tensorboard_dir))
+            self._sinks.append(_tensorboard(Path(tensorboard_dir)))
 
     def add(self, report: RoundReport, ledger: Ledger, seconds: float) -> None:
         """Report a round that has closed."""

@@ -1,6 +1,8 @@
 """The checkpoint of a run: server and model in one file, replaced atomically."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging import INFO
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ from flwr.common import log
 
 from .. import checkpoint, snapshot
 from ..errors import CheckpointError
+from ..locks import locked
 from ..server import LasgServer
-from ..vectors import frozen
 from .model import Model
 
 FILE = "server.safetensors"
+LOCK_SECONDS = 10.0
+"""How long a run waits for the one it goes on from; Flower ends that within 5 s."""
 
 
 class Checkpoints:
@@ -34,14 +38,42 @@ class Checkpoints:
         self.path = folder / FILE
         self.every = every
 
+    def __str__(self) -> str:
+        rounds = "every round" if self.every == 1 else f"every {self.every} rounds"
+        return f"Checkpoint: {self.path}, {rounds}; after a stop run it again to resume"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs off this folder.
+
+        Raises
+        ------
+        StateInUseError
+            If another one has it for longer than `LOCK_SECONDS`.
+        """
+        refusal = (
+            f"another run is using {self.path}: stop it first (`flwr stop`), or give "
+            "this one a checkpoint_dir of its own"
+        )
+        with locked(self.path.with_suffix(".lock"), LOCK_SECONDS, refusal):
+            yield
+
     def save(self, server: LasgServer, model: Model, last_seen: dict[int, int]) -> None:
         """Replace the checkpoint, between two rounds."""
         arrays, meta = snapshot.capture(server)
-        arrays["model/buffers"] = model.buffers
         arrays["model/integers"] = np.frombuffer(model.integers, np.uint8)
         meta["layout"] = model.layout_json
         meta["last_seen"] = sorted(last_seen.items())
         checkpoint.write(self.path, checkpoint.to_bytes(arrays, meta))
+
+    def remedy(self) -> str:
+        """Return how to go on from here, for whoever stops the run."""
+        if self.path.exists():
+            return f"run it again to resume from {self.path}"
+        return (
+            f"there is no checkpoint in {self.path.parent} yet: run it again to start "
+            f"anew (checkpoint_every is {self.every})"
+        )
 
     def load(self, server: LasgServer, model: Model) -> dict[int, int] | None:
         """Restore a new server and its model; None where there is no checkpoint.
@@ -63,7 +95,6 @@ class Checkpoints:
             _check_layout(meta, model)
             snapshot.restore(server, arrays, meta)
             last_seen = {int(key): int(round_) for key, round_ in meta["last_seen"]}
-            model.buffers = frozen(np.array(arrays["model/buffers"], np.float32))
             model.integers = arrays["model/integers"].tobytes()
         except KeyError as missing:
             raise CheckpointError(f"{self.path}: {missing} is missing") from None

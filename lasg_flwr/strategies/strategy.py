@@ -1,46 +1,42 @@
 """LasgStrategy: the server's state machine as a Flower strategy (Message API)."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from logging import INFO, WARNING
+from logging import INFO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.app import (
     ArrayRecord,
     ConfigRecord,
     Message,
     MessageType,
     MetricRecord,
-    RecordDict,
 )
 from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
-from flwr.serverapp.strategy.strategy_utils import (
-    aggregate_metricrecords,
-    log_strategy_start_info,
-)
+from flwr.serverapp.strategy.strategy_utils import log_strategy_start_info
 
 from .. import records, traffic
-from ..codecs import Codec
+from ..cycle import CodecChoice
 from ..errors import CompositionError, WireError
 from ..ledger import Ledger
 from ..messages import Memory, ServerMemory
 from ..rules import Rule
-from ..server import LasgServer, Weighting
+from ..server import LasgServer, Weighting, check_options
 from ..steps import ServerStep
 from .exchange import Closing
+from .farewell import farewell
 from .intake import Intake
 from .loop import EvaluateFn, Loop
+from .metrics import Metrics, MetricsAggregation
 from .model import Model
 from .reports import Reports
 from .sampling import sample, wait_for_nodes
 from .saving import Checkpoints
-
-MetricsAggregation = Callable[[list[RecordDict], str], MetricRecord]
 
 
 @dataclass(repr=False)
@@ -69,8 +65,8 @@ class LasgStrategy(Strategy):
     rule : str or Rule (default: "wk2")
         Who uploads: ``"sgd"``, ``"lag"``, ``"wk1"``, ``"wk2"``, ``"ps"``, ``"pse"``, or
         an object of `lasg_flwr.rules`, such as ``WK2(c=50, max_delay=200)``.
-    codec : str or Codec (default: "dense")
-        How uploads are encoded.
+    codec : str, Codec, or sequence of these (default: "dense")
+        How uploads are encoded; of several, worker m uses entry m mod n.
     memory : {"innovation", "gradient", "error"} (default: "innovation")
         Whether an upload carries g − h_m, g, or e_m + g (rule ``"sgd"`` only).
     server_memory : {"per-worker", "sum-only"} (default: "per-worker")
@@ -83,7 +79,8 @@ class LasgStrategy(Strategy):
     full_codec, gone_share, seed
         See `lasg_flwr.LasgServer`.
     buffers : iterable of str, optional
-        Names of floating arrays without gradient; left out, those that end in
+        Names of floating arrays without gradient, which clients send along with an
+        upload and the server averages as values; left out, those that end in
         ``running_mean`` or ``running_var``.
     evaluate_every : int (default: 1)
         Federated evaluation takes place every so many rounds.
@@ -144,13 +141,13 @@ class LasgStrategy(Strategy):
     def __init__(
         self,
         rule: str | Rule = "wk2",
-        codec: str | Codec = "dense",
+        codec: CodecChoice = "dense",
         *,
         memory: Memory = "innovation",
         server_memory: ServerMemory = "per-worker",
         step: float | ServerStep = 0.1,
         weights: Weighting = "equal",
-        full_codec: str | Codec | None = None,
+        full_codec: CodecChoice | None = None,
         gone_share: float = 0.25,
         seed: int = 0,
         buffers: Iterable[str] | None = None,
@@ -198,7 +195,7 @@ class LasgStrategy(Strategy):
             "seed": seed,
             "norm_bound": norm_bound,
         }
-        LasgServer(np.zeros(2, np.float32), **self._server_options)  # refuse bad ones
+        check_options(**self._server_options)
         self.buffers = None if buffers is None else frozenset(buffers)
         self.evaluate_every = evaluate_every
         self.leave_after = leave_after
@@ -208,10 +205,8 @@ class LasgStrategy(Strategy):
         self.min_evaluate_nodes = min_evaluate_nodes if fraction_evaluate else 0
         self.min_available_nodes = min_available_nodes
         self.weighted_by_key = weighted_by_key
-        self.train_metrics_aggr_fn = train_metrics_aggr_fn or aggregate_metricrecords
-        self.evaluate_metrics_aggr_fn = (
-            evaluate_metrics_aggr_fn or aggregate_metricrecords
-        )
+        self._train_metrics = Metrics(train_metrics_aggr_fn, weighted_by_key)
+        self._evaluate_metrics = Metrics(evaluate_metrics_aggr_fn, weighted_by_key)
         self.closing = Closing(round_seconds, reply_share)
         self.wait_seconds = wait_seconds
         self.resume = resume
@@ -220,10 +215,7 @@ class LasgStrategy(Strategy):
             if checkpoint_dir is None
             else Checkpoints(Path(checkpoint_dir), checkpoint_every)
         )
-        self._reports = Reports(
-            None if log_file is None else Path(log_file),
-            None if tensorboard_dir is None else Path(tensorboard_dir),
-        )
+        self._reports = Reports(log_file, tensorboard_dir)
         self._intake = Intake(fail_limit)
         self._started: tuple[LasgServer, Model] | None = None
         self._opened = 0.0
@@ -250,8 +242,12 @@ class LasgStrategy(Strategy):
         named = {name: array.numpy() for name, array in initial_arrays.items()}
         model = Model(named, self.buffers)
         size = model.layout.packed_bytes
-        server = LasgServer(model.theta, model_bytes=size, **self._server_options)
-        model.warn_of_buffers()
+        server = LasgServer(
+            model.theta,
+            model_bytes=size,
+            buffers=model.buffers,
+            **self._server_options,
+        )
         self._last_seen = {}
         if self._checkpoints is not None and self.resume:
             self._last_seen = self._checkpoints.load(server, model) or {}
@@ -279,38 +275,43 @@ class LasgStrategy(Strategy):
         ------
         CheckpointError
             If there is a checkpoint, but of another model, rule or version.
+        StateInUseError
+            If another run is using `checkpoint_dir`.
         """
-        self.begin(initial_arrays)
-        server, model = self._running()
-        log(INFO, "Starting %s:", self.__class__.__name__)
-        log_strategy_start_info(
-            num_rounds, initial_arrays, train_config, evaluate_config
-        )
-        self.summary()
-        loop = Loop(
-            self,
-            grid,
-            timeout,
-            self.closing,
-            train_config or ConfigRecord(),
-            evaluate_config or ConfigRecord(),
-            evaluate_fn,
-        )
-        arrays = initial_arrays
-        if server.round:
-            arrays = records.named_arrays(model.arrays(server.theta))
-        try:
+        checkpoints = self._checkpoints
+        lock = nullcontext() if checkpoints is None else checkpoints.locked()
+        with lock, farewell(self._last_words):
+            self._started = None
+            self.begin(initial_arrays)
+            server, model = self._running()
+            log(INFO, "Starting %s:", self.__class__.__name__)
+            log_strategy_start_info(
+                num_rounds, initial_arrays, train_config, evaluate_config
+            )
+            self.summary()
+            loop = Loop(
+                self,
+                grid,
+                timeout,
+                self.closing,
+                train_config or ConfigRecord(),
+                evaluate_config or ConfigRecord(),
+                evaluate_fn,
+            )
+            arrays = initial_arrays
+            if server.round:
+                arrays = records.named_arrays(model.arrays(server))
             result = loop.run(arrays, server.round, num_rounds)
             self._save(last=True)
-        except BaseException:
-            log(WARNING, "lasg: stopped in round %d; %s", server.round, self._remedy())
-            raise
         return LasgResult(**vars(result), ledger=server.ledger)
 
-    def _remedy(self) -> str:
+    def _last_words(self) -> str:
+        done = 0 if self._started is None else self.server.round
         if self._checkpoints is None:
-            return "pass checkpoint_dir=... to be able to resume"
-        return f"run it again to resume from {self._checkpoints.path}"
+            remedy = "pass checkpoint_dir=... to be able to resume"
+        else:
+            remedy = self._checkpoints.remedy()
+        return f"stopped in round {done}; {remedy}"
 
     def _save(self, last: bool = False) -> None:
         """Write the checkpoint if one is due; `last` if none was for this round."""
@@ -327,6 +328,8 @@ class LasgStrategy(Strategy):
         log(INFO, "\t│\t├── Rule: %s (c = %g)", self.server.rule, self.server.c)
         log(INFO, "\t│\t├── Codec: %s | memory: %s", settings.codec, settings.memory)
         log(INFO, "\t│\t└── Server memory: %s", settings.server_memory)
+        if self._checkpoints is not None:
+            log(INFO, "\t├──> %s", self._checkpoints)
         log(INFO, "\t└──> Sampling:")
         fractions = (self.fraction_train, self.fraction_evaluate)
         log(INFO, "\t\t├── Fraction: train (%.2f) | evaluate (%.2f)", *fractions)
@@ -342,9 +345,9 @@ class LasgStrategy(Strategy):
         if self.fraction_train == 0.0:
             return []
         nodes = self._sample(grid, self.fraction_train, self.min_train_nodes)
-        nodes = self._intake.reachable(nodes, server.round)
+        nodes = self._intake.failures.reachable(nodes, server.round)
         config["server-round"] = server_round
-        packed = records.model_record(model.packed(server.theta))
+        packed = records.model_record(model.packed(server))
         self._opened = time.perf_counter()
         sent = [
             Message(
@@ -372,14 +375,12 @@ class LasgStrategy(Strategy):
         taken = [self._intake.take(server, reply) for reply in replies]
         contents = [content for content in taken if content is not None]
         report = server.close_round()
-        self._intake.close(report.round)
+        self._intake.failures.close(report.round)
         self._reports.add(report, server.ledger, time.perf_counter() - self._opened)
         self._save()
-        metrics = MetricRecord()
-        if contents:
-            metrics = self.train_metrics_aggr_fn(contents, self.weighted_by_key)
+        metrics = self._train_metrics.aggregate(contents) or MetricRecord()
         metrics.update(server.ledger.as_metrics())
-        return records.named_arrays(model.arrays(server.theta)), metrics
+        return records.named_arrays(model.arrays(server)), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -390,7 +391,7 @@ class LasgStrategy(Strategy):
         server, model = self._running()
         nodes = self._sample(grid, self.fraction_evaluate, self.min_evaluate_nodes)
         config["server-round"] = server_round
-        packed = records.model_record(model.packed(server.theta))
+        packed = records.model_record(model.packed(server))
         content = records.evaluate_content(packed, model.layout_json, config)
         return [Message(content, node, MessageType.EVALUATE) for node in nodes]
 
@@ -408,9 +409,7 @@ class LasgStrategy(Strategy):
                 contents.append(found)
             except WireError as error:
                 self._intake.complain(message, str(error))
-        if not contents:
-            return None
-        return self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key)
+        return self._evaluate_metrics.aggregate(contents)
 
     def _running(self) -> tuple[LasgServer, Model]:
         if self._started is None:
@@ -430,7 +429,7 @@ class LasgStrategy(Strategy):
             grid.get_node_ids, available, wait_seconds=self.wait_seconds
         )
         self._note_absent(set(nodes))
-        self._intake.keep(nodes)
+        self._intake.failures.keep(nodes)
         nodes.sort(key=self._order)
         count = max(int(len(nodes) * fraction), minimum)
         return sample(nodes, count, server.settings.seed, server.round)

@@ -1,0 +1,105 @@
+"""A codec for every worker: the entries of a cycle, by worker key.
+
+Devices of different uplinks send different amounts: worker m uses entry m mod n of the
+run's n codecs. Both sides find it from the settings and the worker's key, so that
+nothing has to be agreed with a stranger. Written as one string, the entries stand
+between semicolons: ``"topk:fraction=0.01;topk:fraction=0.02"``. One codec for all is a
+cycle of one.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from .codecs import Codec, codec_from, spec_of
+from .errors import CodecSizeError
+
+MAX_ENTRIES = 1024
+"""Length of the longest cycle: it travels in every request."""
+
+_SEPARATOR = ";"
+
+CodecChoice = str | Codec | Sequence[str | Codec]
+"""A codec, a cycle as one string, or the entries of a cycle."""
+
+
+def cycle_from(choice: CodecChoice) -> tuple[Codec, ...]:
+    """Return the codecs of a cycle, in order.
+
+    Parameters
+    ----------
+    choice : str, Codec, or sequence of these
+        One codec, or the entries of a cycle.
+
+    Raises
+    ------
+    ValueError
+        For an unknown codec, a bad option, or a cycle that is empty or too long.
+
+    Examples
+    --------
+    >>> cycle_from("topk:k=3;dense")
+    (TopK(k=3, fraction=0.01), Dense())
+    """
+    if isinstance(choice, Codec):
+        return (choice,)
+    if isinstance(choice, str):
+        return _parsed(choice)
+    entries = [codec for entry in choice for codec in cycle_from(entry)]
+    _check_length(len(entries))
+    return tuple(entries)
+
+
+def cycle_spec(choice: CodecChoice) -> str:
+    """Return a cycle as one string, defaults left out.
+
+    Examples
+    --------
+    >>> cycle_spec(["topk:k=3", "topk:fraction=0.01"])
+    'topk:k=3;topk'
+    """
+    return _SEPARATOR.join(spec_of(codec) for codec in cycle_from(choice))
+
+
+def codec_of(spec: str, key: int) -> Codec:
+    """Return the codec of the worker `key`: entry key mod n.
+
+    Examples
+    --------
+    >>> [codec_of("topk:k=3;dense", key).name for key in (0, 1, 2**64 - 2)]
+    ['topk', 'dense', 'topk']
+    """
+    cycle = _parsed(spec)
+    return cycle[key % len(cycle)]
+
+
+def check_kept(spec: str, size: int) -> None:
+    """Raise `CodecSizeError` if an entry keeps more coordinates than there are.
+
+    Parameters
+    ----------
+    spec : str
+        The cycle.
+    size : int
+        The length p of θ: δ_m = p/k_m must be at least 1.
+    """
+    for codec in cycle_from(spec):
+        k = getattr(codec, "k", None)
+        if k is not None and k > size:
+            raise CodecSizeError(
+                f"codec {spec_of(codec)!r} keeps more coordinates than the model has: "
+                f"choose k in [1, {size}], or a fraction in (0, 1]"
+            )
+
+
+@lru_cache(maxsize=64)
+def _parsed(spec: str) -> tuple[Codec, ...]:
+    _check_length(spec.count(_SEPARATOR) + 1)
+    return tuple(codec_from(entry) for entry in spec.split(_SEPARATOR))
+
+
+def _check_length(length: int) -> None:
+    if not 1 <= length <= MAX_ENTRIES:
+        raise ValueError(
+            f"a cycle of {length} codecs: give 1 to {MAX_ENTRIES}, worker m uses "
+            "entry m mod n"
+        )
