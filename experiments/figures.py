@@ -89,6 +89,7 @@ STYLES: Final[Mapping[str, Style]] = {
     "sgd": Style(BLACK, "o", 0, 2.0),
     "lag": Style(PURPLE, "s", 3, 2.0),
     "local-sgd": Style(SKY_BLUE, "X", 0, 2.2, 8.5),
+    "fedprox": Style(GREY, "d", 2, 2.0),
     "sparse-local-sgd": Style(GREY, "p", 1, 2.0, 8.0),
     "wk1": Style(ORANGE, "^", 0, 2.2, 8.0),
     "wk2": Style(BLUE, "D", 0, 3.4),

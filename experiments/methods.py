@@ -23,8 +23,11 @@ RULES: dict[str, type[Rule]] = {
     "ps": PS,
     "pse": PSE,
     "local-sgd": Always,
+    "fedprox": Always,
     "sparse-local-sgd": Always,
 }
+LOCAL = ("local-sgd", "fedprox", SPARSE_METHOD)
+"""What sends updates of a model even where H = 1."""
 SPARSE_TOP_K = (0.01,)
 """What `sparse-local-sgd` keeps where neither k nor another codec is named."""
 
@@ -43,6 +46,8 @@ class Hyperparameters:
         Threshold constant; None is 1/η² (1 with local steps).
     local_steps : int
         H.
+    proximal : float
+        Of `fedprox`: μ of its term μ/2 ‖w − θ^k‖².
     top_k : tuple of float or int
         Of `sparse-local-sgd`: shares (below 1) or numbers of the coordinates that the
         devices keep, cycled over them.
@@ -62,6 +67,7 @@ class Hyperparameters:
     d_max: int = 10
     c: float | None = None
     local_steps: int = 1
+    proximal: float = 0.1
     top_k: tuple[int | float, ...] = SPARSE_TOP_K
     batch_growth: float = 1.0
     initial_batch: int | None = None
@@ -124,12 +130,14 @@ def wrap(
 ) -> tuple[Oracle, float]:
     """Return the oracle that a worker runs, and the server's step size for it."""
     steps = local_steps_of(method, parameters)
-    if steps == 1 and not method.endswith("local-sgd"):
+    if steps == 1 and method not in LOCAL:
         return oracle, parameters.learning_rate
     inner: Oracle = oracle
     if method == SPARSE_METHOD:
         inner = _grown(oracle, parameters)
-    return LocalSteps(inner, steps, parameters.learning_rate), 1.0
+    proximal = parameters.proximal if method == "fedprox" else 0.0
+    local = LocalSteps(inner, steps, parameters.learning_rate, proximal=proximal)
+    return local, 1.0
 
 
 def _grown(oracle: LinearOracle, parameters: Hyperparameters) -> Oracle:

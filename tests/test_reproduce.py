@@ -192,6 +192,7 @@ def test_the_format_and_every_parameter_are_part_of_the_key(
     changed: dict[str, Any] = {
         "learning_rate": 0.2, "seed": 1, "max_delay": 50, "d_max": 5, "c": 2.0,
         "workers": 4, "batch_size": 9, "local_steps": 2, "evaluate_every": 5,
+        "proximal": 0.2, "batch_growth": 1.1,
     }  # fmt: skip
     keys = {store.key_of(replace(job, **{k: v}).spec) for k, v in changed.items()}
     keys.add(store.key_of(job.spec))

@@ -1,7 +1,7 @@
 """A job: one method with one seed, and everything that determines its result."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,10 @@ class Job:
         Threshold constant; None is 1/η² (1 with local steps).
     batch_size, batch_fraction : optional
         Size of a minibatch, or its share of a worker's data.
+    proximal : float
+        μ of FedProx.
+    top_k, batch_growth, initial_batch : optional
+        Of sparse local SGD: shares or numbers k_m, ρ and b^(0).
     """
 
     dataset: str
@@ -59,11 +63,27 @@ class Job:
     c: float | None = None
     batch_size: int | None = None
     batch_fraction: float | None = None
+    proximal: float = 0.1
+    top_k: tuple[float, ...] = (0.01,)
+    batch_growth: float = 1.0
+    initial_batch: int | None = None
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What the store knows the result by."""
-        return {"kind": "job", **asdict(self)}
+        """What the store knows the result by.
+
+        Fields at their default are left out: one that is added later leaves the
+        results that exist where they are.
+        """
+        values = {name: getattr(self, name) for name in _FIELDS}
+        given = {k: v for k, v in values.items() if v != _FIELDS[k].default}
+        return {"kind": "job", **given}
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """The fields that methods share."""
+        names = {field.name for field in fields(Hyperparameters)} & set(_FIELDS)
+        return Hyperparameters(**{name: getattr(self, name) for name in names})
 
     @property
     def batch(self) -> Batch:
@@ -85,6 +105,8 @@ PARAMETERS = (set(_FIELDS) - _FREE) | {"c_eta2", "iterations_times"}
 _TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("method", "codec", "memory"), str),
     **dict.fromkeys(("learning_rate", "c", "c_eta2", "batch_fraction"), (int, float)),
+    **dict.fromkeys(("proximal", "batch_growth"), (int, float)),
+    "top_k": list,
 }
 
 
@@ -116,13 +138,15 @@ def job_from(
         if "c" in values:
             raise ConfigError(f"{where}: give c or c_eta2, not both")
         values["c"] = scaled / values["learning_rate"] ** 2
+    if "top_k" in values:
+        values["top_k"] = tuple(values["top_k"])
     job = Job(dataset=dataset, partition=scheme, seed=seed, **values)
     if job.method not in RULES:
         raise ConfigError(
             f"{where}: unknown method {job.method!r}: choose from {', '.join(RULES)}"
         )
     try:
-        memory, codec = memory_and_codec(job.method, job.memory, job.codec)
+        memory, codec = memory_and_codec(job.method, job.memory, job.codec, job.top_k)
         Settings(RULES[job.method].name, codec, memory, "per-worker", 0)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
@@ -151,7 +175,7 @@ def run(job: Job, data_dir: Path | None = None) -> dict[str, Any]:
         max(1, job.evaluate_every // steps),
         job.seed,
         job.batch,
-        Hyperparameters(job.learning_rate, job.max_delay, job.d_max, job.c, steps),
+        job.hyperparameters,
     )
     task = task_of(
         job.dataset, job.workers, job.partition, job.batch, job.seed, data_dir
