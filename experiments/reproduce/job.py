@@ -9,9 +9,9 @@ from typing import Any
 from lasg_flwr.messages import Memory, Settings
 
 from ..compare import Comparison, run_method
-from ..data import Dataset, load, partition
+from ..data import NAMES, Dataset, load, partition
 from ..methods import RULES, Hyperparameters, memory_and_codec
-from ..tasks import L2, Batch, Task, worker_oracle
+from ..tasks import L2, Batch, Task, build_task, worker_oracle
 from . import synthetic
 
 
@@ -207,6 +207,8 @@ def task_of(
     data_dir: Path | None,
 ) -> Task:
     """Return a task; the seed spreads the data. The last one is kept."""
+    if dataset not in NAMES and not dataset.startswith(synthetic.PREFIX):
+        return build_task(dataset, workers, scheme, batch, seed=seed, data_dir=data_dir)
     data = _dataset(dataset, data_dir)
     parts = partition(data.train_y, workers, scheme, seed)
     return Task(data, [worker_oracle(data, part, batch) for part in parts], L2)
