@@ -10,7 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from experiments.__main__ import app
-from experiments.reproduce import config, curves, grid, peers, store, tables
+from experiments.reproduce import (
+    config,
+    curves,
+    grid,
+    peers,
+    store,
+    summary,
+    tables,
+)
 from experiments.reproduce import job as jobs
 from experiments.reproduce.command import module_of
 from experiments.reproduce.config import Study
@@ -208,6 +216,23 @@ def test_progress_says_how_much_time_is_left(tmp_path: Path) -> None:
         kept.get({"i": i}, f"job {i}", dict)
     assert lines[0].startswith("[1/3] job 0: 0.0 s, about")
     assert lines[2].endswith("about 0 s left")
+
+
+def test_the_summary_says_what_is_saved_and_what_misses_the_target() -> None:
+    def row(run: str, seed: int, uploads: int | None) -> dict[str, Any]:
+        return {"dataset": "d", "partition": "iid", "run": run, "seed": seed,
+                "target_loss": 0.5, "uploads_to_target": uploads,
+                "uplink_bytes_to_target": uploads, "iterations_to_target": uploads,
+                "gradient_evaluations": 7, "final_loss": 0.25,
+                "final_accuracy": 0.875}  # fmt: skip
+
+    rows = [row("SGD", 0, 100), row("SGD", 1, 120), row("WK2", 0, 10)]
+    rows += [row("WK2", 1, 10), row("PS", 0, 50), row("PS", 1, None)]
+    text = summary.markdown(rows)
+    assert "| SGD | 110 ± 14 | 1x ± 0 |" in text
+    assert "| WK2 | 10 ± 0 | 11x ± 1.4 |" in text
+    assert "| PS | 50 (1 of 2) |  |" in text
+    assert "| 0.2500 | 87.5 % |" in text
 
 
 # --- learning rates, peers ---------------------------------------------------------

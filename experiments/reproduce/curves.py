@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compare import to_target
-from . import grid, tables
+from . import grid, summary, tables
 from .config import Place, RunSpec, Study
 from .plot import plot
 from .store import Result, Store
@@ -21,8 +21,9 @@ _MEANS = ("uploads", "downloads", "uplink_bytes", "gradient_evaluations", "uploa
 def produce(study: Study, store: Store, out: Path) -> list[Path]:
     """Run a study and write its CSV files and plots.
 
-    ``runs.csv`` has one row for each run and seed, ``curves.csv`` one for each run and
-    evaluation, ``learning_rates.csv`` what grid searches tried; a plot's name is
+    ``runs.csv`` has one row for each run and seed, ``summary.md`` their means,
+    ``curves.csv`` one row for each run and evaluation, ``learning_rates.csv`` what grid
+    searches tried; a plot's name is
     ``DATASET-PARTITION-PLOT.png``.
 
     Returns
@@ -33,7 +34,7 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
     runs: list[Row] = []
     curves: list[Row] = []
     tried: list[dict[str, object]] = []
-    written = [out / "runs.csv", out / "curves.csv"]
+    written = [out / "runs.csv", out / "curves.csv", out / "summary.md"]
     for place in study.places:
         rates, rows = grid.choose_all(study, store, place)
         tried += rows
@@ -46,6 +47,7 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
         here = [r for r in here if r["partition"] == place.partition]
         written += plot(study, place, here, _centre(targets), out)
     tables.write(out / "runs.csv", runs)
+    (out / "summary.md").write_text(summary.markdown(runs))
     tables.write(out / "curves.csv", curves)
     if tried:
         tables.write(out / "learning_rates.csv", tried)
