@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from ..figures import DPI, STYLES
 from ..table import DISPLAY_NAMES
@@ -37,6 +38,7 @@ def plot(
         dress(axis)
         axis.set_xscale("log")
         axis.set_yscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel(f"{below} (log scale)")
         axis.set_title(label, fontsize=11)
         axis.set_ylabel("value (log scale)")
