@@ -63,6 +63,10 @@ class LegacyLasgStrategy(Strategy):
         θ^0; `LasgNumPyClient` has none to offer, so pass it.
     fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn : callable, optional
         As in Flower's older `FedAvg`.
+    accept_failures : bool (default: True)
+        Only True: the last upload of a client that failed is used again.
+    inplace : bool (default: True)
+        Taken for the sake of `FedAvg`'s callers; it changes nothing.
     wait_seconds : float (default: 86400)
         How long a round waits for clients; then it goes on with those that are there.
     fail_limit, log_file, tensorboard_dir
@@ -100,9 +104,11 @@ class LegacyLasgStrategy(Strategy):
         evaluate_fn: EvaluateFn | None = None,
         on_fit_config_fn: ConfigFn | None = None,
         on_evaluate_config_fn: ConfigFn | None = None,
+        accept_failures: bool = True,
         initial_parameters: Parameters | None = None,
         fit_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
+        inplace: bool = True,
         fail_limit: int | None = 3,
         wait_seconds: float = 86_400.0,
         log_file: str | Path | None = None,
@@ -111,6 +117,11 @@ class LegacyLasgStrategy(Strategy):
         **server_options: Any,
     ) -> None:
         super().__init__()
+        if not accept_failures:
+            raise ValueError(
+                "accept_failures=False drops whole rounds; here a client that failed "
+                "is represented by its last upload: leave it True"
+            )
         self._options = {"rule": rule, "codec": codec, **server_options}
         check_options(**self._options)
         self.buffers = None if buffers is None else [str(int(i)) for i in buffers]
@@ -281,7 +292,7 @@ class LegacyLasgStrategy(Strategy):
         """Return the clients that a round can reach, by node, in a repeatable order."""
         server = self.server
         needed = max(self.min_available_clients, minimum)
-        if manager.num_available() < needed:
+        if manager.num_available() < needed:  # a ServerApp's manager looks here
             log(INFO, "lasg: waiting for clients: %d are needed", needed)
         if not manager.wait_for(needed, timeout=int(self.wait_seconds)):
             log(
