@@ -15,6 +15,7 @@ from flwr.server.strategy import FedAvg as LegacyFedAvg
 from flwr.serverapp.strategy import FedAvg
 
 from experiments.dropin.projects import (
+    CHOICE,
     DIFF,
     FOLDER,
     PROJECTS,
@@ -150,7 +151,7 @@ def test_two_lines_and_their_imports_are_the_difference(project: str) -> None:
     code = [line for line in added if line not in imports]
     assert len(code) == 2
     assert sum("mods=[lasg_mod]" in line for line in code) == 1
-    assert sum('"wk2", step=1.0' in line for line in code) == 1
+    assert sum(CHOICE in line for line in code) == 1
     assert len([line for line in removed if not line.startswith("from ")]) == 2
 
 

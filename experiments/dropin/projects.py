@@ -18,7 +18,8 @@ PROJECTS = ("quickstart-pytorch", "older-numpy-client")
 DIFF = "lazy.diff"
 CODECS = {"lazy": "dense", "lazy-4bit": "qsgd:bits=4"}
 VARIANTS = ("plain", *CODECS)
-CHOICE = '"wk2", step=1.0'
+RULE = "wk2:max_delay=5"
+CHOICE = f'"{RULE}", step=1.0'
 """How the diffs choose the rule; a codec is put between the two."""
 
 
@@ -54,7 +55,7 @@ def copy_project(project: str, variant: str, folder: Path) -> Path:
     if variant != "plain":
         diff = (source / DIFF).read_text()
         if CODECS[variant] != "dense":
-            diff = diff.replace(CHOICE, f'"wk2", "{CODECS[variant]}", step=1.0')
+            diff = diff.replace(CHOICE, f'"{RULE}", "{CODECS[variant]}", step=1.0')
         command = ["git", "apply", "-"]
         subprocess.run(command, input=diff, text=True, cwd=folder, check=True)
     return folder
