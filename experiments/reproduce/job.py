@@ -11,8 +11,16 @@ from lasg_flwr.messages import Memory, Settings
 from ..compare import Comparison, run_method
 from ..data import NAMES, Dataset, load, partition
 from ..methods import RULES, Hyperparameters, memory_and_codec
-from ..tasks import L2, Batch, LinearTask, Task, build_task, worker_oracle
-from . import synthetic
+from ..tasks import (
+    L2,
+    Batch,
+    LinearTask,
+    Task,
+    build_network_task,
+    build_task,
+    worker_oracle,
+)
+from . import network_data, synthetic
 
 
 class ConfigError(ValueError):
@@ -207,6 +215,11 @@ def task_of(
     data_dir: Path | None,
 ) -> Task:
     """Return a task; the seed spreads the data. The last one is kept."""
+    if dataset in network_data.NAMES:
+        return build_network_task(
+            dataset, lambda: network_data.load(dataset, data_dir), workers, scheme,
+            batch, seed,
+        )  # fmt: skip
     if dataset not in NAMES and not dataset.startswith(synthetic.PREFIX):
         return build_task(dataset, workers, scheme, batch, seed=seed, data_dir=data_dir)
     data = _dataset(dataset, data_dir)
