@@ -112,7 +112,12 @@ def build_task(
     """
     if name in NETWORK_NAMES:
         return build_network_task(
-            name, lambda: load_network_data(name, data_dir), workers, scheme, batch, seed
+            name,
+            lambda: load_network_data(name, data_dir),
+            workers,
+            scheme,
+            batch,
+            seed,
         )
     if name not in NAMES:
         choices = ", ".join((*NAMES, *NETWORK_NAMES))

@@ -1,6 +1,7 @@
 """``python -m experiments reproduce``: which studies, how, and where to."""
 
 import importlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,8 @@ def _reproduce(
 ) -> None:
     chosen = config.names() if "all" in what else list(dict.fromkeys(what))
     studies = [config.load(name, quick=quick, seeds=seeds) for name in chosen]
+    if quick or "all" in what:
+        studies = [study for study in studies if _can_run(study)]
     modules = [module_of(study) for study in studies]
     store = Store(
         out / "cache",
@@ -61,6 +64,19 @@ def _reproduce(
         written = module.produce(study, store, out / study.name)
         files = ", ".join(path.name for path in written)
         typer.echo(f"{study.name}: written to {out / study.name}: {files}")
+
+
+def _can_run(study: config.Study) -> bool:
+    """Say so if a study is left out."""
+    missing = [name for name in study.needs if find_spec(name) is None]
+    if missing:
+        packages = " and ".join(missing)
+        typer.echo(
+            f"{study.name}: left out, as {packages} is not installed: "
+            f"pip install 'lasg-flwr[{missing[0]}]'",
+            err=True,
+        )
+    return not missing
 
 
 def module_of(study: config.Study) -> Any:

@@ -16,7 +16,7 @@ _TOP = {
     *("title", "caption", "module", "seeds", "partitions", "target_factor", "panels"),
     *("parameters", "datasets", "runs", "options", "quick", "needs", "like", "target"),
 }
-_QUICK = {"title", "seeds", "partitions", "parameters", "datasets", "options"}
+_QUICK = {"title", "target", "seeds", "partitions", "parameters", "datasets", "options"}
 _RUN = {"label", "plots", "colour", "learning_rates"}
 
 

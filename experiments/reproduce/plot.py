@@ -40,6 +40,7 @@ AXES: Mapping[str, Axis] = {
     "upload_count": Axis("uploads", "uploads so far (messages)"),
     "upload_rate": Axis("upload_rate", "share of workers that upload"),
     "bits": Axis("uplink_bytes", "uplink payload (bits)", log=True, factor=8.0),
+    "bytes": Axis("uplink_bytes", "uplink payload (bytes)", log=True),
     "loss": Axis("loss", "training loss", log=True),
     "accuracy": Axis("accuracy", "test accuracy"),
 }
