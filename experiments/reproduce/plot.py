@@ -212,6 +212,7 @@ def _finish(
         axes.set_yscale("log")
         first = max(row[y.column] for row in rows if row["iteration"] == 0)
         low = min(row[f"{y.column}_low"] for row in rows if row[y.column] > 0)
+        low = min(low, target or low)
         axes.set_ylim(low / 1.05, min(2 * first, axes.get_ylim()[1]))
         short = axes.get_ylim()[1] / axes.get_ylim()[0] < 12
         axes.yaxis.set_major_locator(LogLocator(10, _ticks(axes) if short else (1, 3)))
@@ -222,7 +223,8 @@ def _finish(
     if y.column == "loss" and target is not None:
         axes.axhline(target, color="#222222", linewidth=0.8, linestyle=(0, (4, 3)))
         axes.annotate(f"target {target:.4g}", (0.99, target), fontsize=8, ha="right",
-                      va="bottom", xycoords=axes.get_yaxis_transform())  # fmt: skip
+                      va="bottom", annotation_clip=True,
+                      xycoords=axes.get_yaxis_transform())  # fmt: skip
 
 
 def _ticks(axes: Axes) -> tuple[float, ...]:

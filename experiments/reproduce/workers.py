@@ -4,7 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from matplotlib.ticker import EngFormatter, FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedLocator,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from ..figures import DPI, STYLES
 from . import tables
@@ -117,7 +123,8 @@ def _cell(count: float | None, base: float | None) -> str:
 
 def _plot(study: Study, place: Place, rows: Sequence[Row], path: Path) -> None:
     title = f"{study.title} — {place.dataset}, {place.partition}"
-    figure, (axes,) = new_figure(title, caption_of(study, place), 1, 1)
+    rows_of_legend = -(-len(study.runs) // 2)
+    figure, (axes,) = new_figure(title, caption_of(study, place), 1, rows_of_legend)
     counts = study.options["workers"]
     methods = {run.label: run.parameters["method"] for run in study.runs}
     for label, method in methods.items():
@@ -126,16 +133,22 @@ def _plot(study: Study, place: Place, rows: Sequence[Row], path: Path) -> None:
         style = STYLES[method]
         axes.plot(
             [m for m, _ in shown], [y for _, y in shown], color=style.colour,
-            marker=style.marker, markersize=style.size, linewidth=1.7, label=label,
+            marker=style.marker, markersize=style.size, linewidth=1.7,
+            label=label if shown else f"{label}: not reached",
         )  # fmt: skip
     dress(axes)
-    axes.set(xscale="log", yscale="log", xlabel="workers M (log scale)")
+    some = any(row["uploads_to_target"] for row in rows)
+    axes.set(xscale="log", yscale="log" if some else "linear")
+    axes.set_xlim(counts[0] / 1.2, counts[-1] * 1.2)
+    axes.set_xlabel("workers M (log scale)")
     axes.set_ylabel("uploads to the target (messages, log scale)")
     axes.xaxis.set_major_locator(FixedLocator(counts))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_locator(NullLocator())
+    if some:
+        axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 3, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.yaxis.set_minor_formatter(NullFormatter())
     path.parent.mkdir(parents=True, exist_ok=True)
     add_legend(figure, axes, 2)
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
