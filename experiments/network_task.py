@@ -27,7 +27,7 @@ from .networks import (
 EVALUATED = {
     "mnist": (2000, 1000),
     "shakespeare": (500, 200),
-    "tiny-imagenet-20": (1000, 1000),
+    "tiny-imagenet-10": (500, 500),
 }
 """Training and test examples that the loss and the accuracy are taken over."""
 _EVALUATED_ELSE = (500, 500)
@@ -130,7 +130,7 @@ def _network(data: NetworkData, seed: int) -> tuple[nn.Module, str]:
         if data.name == "shakespeare":
             made = "embedding of 16, GRU of 96, linear"
             return Characters(data.classes)
-        if data.name == "tiny-imagenet-20":
+        if data.name == "tiny-imagenet-10":
             made = "ResNet18 a quarter as wide, from scratch, no first max-pooling"
             return narrow_resnet18(data.classes)
         network, made = tiny_imagenet_network(data.classes, data.train_x.shape[-1])

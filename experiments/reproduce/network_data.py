@@ -1,6 +1,6 @@
 """Data of networks that only the reproduction has: a part of one, and stand-ins.
 
-``tiny-imagenet-20`` is the first 20 classes of Tiny ImageNet. The others are what quick
+``tiny-imagenet-10`` is the first 10 classes of Tiny ImageNet. The others are what quick
 versions run on, random and of a few examples, so that nothing need be downloaded.
 """
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..data import NetworkData, load_network_data
 
-_CLASSES, _TRAIN, _TEST = 20, 240, 60
+_CLASSES, _TRAIN, _TEST = 10, 240, 60
 
 
 def load(name: str, data_dir: Path | None = None) -> NetworkData:
@@ -75,9 +75,9 @@ def _split(
 
 
 _LOADERS: dict[str, Callable[[Path | None], NetworkData]] = {
-    "tiny-imagenet-20": _tiny_imagenet,
+    "tiny-imagenet-10": _tiny_imagenet,
     "synthetic-mnist": lambda _: _images("mnist", (1, 28, 28)),
-    "synthetic-tiny-imagenet": lambda _: _images("tiny-imagenet-20", (3, 32, 32)),
+    "synthetic-tiny-imagenet": lambda _: _images("tiny-imagenet-10", (3, 32, 32)),
     "synthetic-shakespeare": lambda _: _text(),
 }
 NAMES = tuple(_LOADERS)
