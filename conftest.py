@@ -3,8 +3,10 @@
 from importlib.util import find_spec
 
 collect_ignore = [] if find_spec("numba") else ["lasg_flwr/coding/fast.py"]
-collect_ignore_glob = (
-    []
-    if find_spec("torch")
-    else ["lasg_flwr/clients/torch_*.py", "experiments/network*.py"]
-)
+collect_ignore_glob = ["experiments/dropin/*-*"]  # projects of their own
+if not find_spec("torch"):
+    collect_ignore_glob += [
+        "lasg_flwr/clients/torch_*.py",
+        "experiments/network*.py",
+        "experiments/dropin/measure.py",
+    ]

@@ -26,6 +26,25 @@ def hyperparameters(context: Context) -> Hyperparameters:
     )
 
 
+def methods(context: Context) -> list[str]:
+    """Return the methods of the run config.
+
+    Raises
+    ------
+    ValueError
+        For one with local steps: this app's clients take none.
+    """
+    names = str(context.run_config["method"]).split(",")
+    for name in names:
+        if name.endswith("local-sgd"):
+            raise ValueError(
+                f"method {name!r} takes local steps, which the clients of this app do "
+                "not: use python -m experiments compare, or wrap your own client's "
+                "oracle in lasg_flwr.local.LocalSteps"
+            )
+    return names
+
+
 def client_oracle(context: Context) -> LinearOracle:
     """Return the oracle of the partition that this client holds."""
     config, node = context.run_config, context.node_config
@@ -52,4 +71,4 @@ def server_task(context: Context, workers: int) -> LinearTask:
     return LinearTask(dataset, oracles, oracles[0].l2)
 
 
-__all__ = ["build_rule", "client_oracle", "hyperparameters", "server_task"]
+__all__ = ["build_rule", "client_oracle", "hyperparameters", "methods", "server_task"]

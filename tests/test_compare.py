@@ -3,12 +3,14 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
 
 from experiments.__main__ import DEFAULTS, app
+from experiments.app_task import methods
 from experiments.compare import Comparison, compare
 from experiments.local_steps_study import STEPS, run_seed
 from experiments.methods import Hyperparameters
@@ -113,6 +115,14 @@ def test_sparse_local_sgd_takes_k_by_device_and_growing_batches(tmp_path: Path) 
     assert plain.exit_code == 0
     (_, other) = summary_of(tmp_path)["runs"]
     assert other["final_loss"] != sparse["final_loss"]
+
+
+def test_the_flower_app_refuses_methods_with_local_steps() -> None:
+    context = SimpleNamespace(run_config={"method": "wk2,sparse-local-sgd"})
+    with pytest.raises(ValueError, match="the clients of this app do not"):
+        methods(cast(Any, context))
+    context.run_config["method"] = "wk2,sgd"
+    assert methods(cast(Any, context)) == ["wk2", "sgd"]
 
 
 def test_a_target_that_is_not_reached_is_null(tmp_path: Path) -> None:
