@@ -23,11 +23,13 @@ from .compare import Comparison, compare, write
 from .data import NAMES, DataError
 from .figures import plot_comparison
 from .methods import NO_SMOOTHNESS, RULES, Hyperparameters, memory_and_codec
+from .reproduce.command import reproduce_command
 from .sparse import sparse_options
 from .table import comparison_table
 from .tasks import Batch, Task, build_task
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.command("reproduce")(reproduce_command)
 TABLE_WIDTH = 100
 
 

@@ -43,6 +43,7 @@ BLUE: Final = "#0072B2"
 VERMILLION: Final = "#D55E00"
 PURPLE: Final = "#CC79A7"
 GREY: Final = "#8A8A8A"
+VIOLET: Final = "#7A4EAB"
 
 _INK: Final = "#222222"
 _MUTED: Final = "#595959"
@@ -89,6 +90,7 @@ STYLES: Final[Mapping[str, Style]] = {
     "sgd": Style(BLACK, "o", 0, 2.0),
     "lag": Style(PURPLE, "s", 3, 2.0),
     "local-sgd": Style(SKY_BLUE, "X", 0, 2.2, 8.5),
+    "fedprox": Style(VIOLET, "d", 2, 2.0),
     "sparse-local-sgd": Style(GREY, "p", 1, 2.0, 8.0),
     "wk1": Style(ORANGE, "^", 0, 2.2, 8.0),
     "wk2": Style(BLUE, "D", 0, 3.4),

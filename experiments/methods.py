@@ -23,8 +23,11 @@ RULES: dict[str, type[Rule]] = {
     "ps": PS,
     "pse": PSE,
     "local-sgd": Always,
+    "fedprox": Always,
     "sparse-local-sgd": Always,
 }
+LOCAL = ("local-sgd", "fedprox", SPARSE_METHOD)
+"""What sends updates of a model even where H = 1."""
 NO_SMOOTHNESS = (
     "ps needs the smoothness L_m of every worker, which is known for linear models "
     "only: leave ps out of --methods; pse estimates it"
@@ -47,6 +50,8 @@ class Hyperparameters:
         H.
     k0 : float, optional
         The server's steps are η_k = η / (1 + k/K_0), those of Theorem 3; None is η.
+    proximal : float
+        Of `fedprox`: μ of its term μ/2 ‖w − θ^k‖².
     top_k : tuple of float or int, optional
         Of `sparse-local-sgd`: shares (below 1) or numbers of the coordinates that the
         devices keep, cycled over them; None is 0.01.
@@ -67,6 +72,7 @@ class Hyperparameters:
     c: float | None = None
     local_steps: int = 1
     k0: float | None = None
+    proximal: float = 0.1
     top_k: tuple[int | float, ...] | None = None
     batch_growth: float | None = None
     initial_batch: int | None = None
@@ -139,10 +145,12 @@ def wrap(
 ) -> tuple[Oracle, ServerStep]:
     """Return the oracle that a worker runs, and the server's step for it."""
     steps = local_steps_of(method, parameters)
-    if steps == 1 and not method.endswith("local-sgd"):
+    if steps == 1 and method not in LOCAL:
         return oracle, SGD(_schedule(parameters))
     inner = _grown(oracle, parameters) if method == SPARSE_METHOD else oracle
-    return LocalSteps(inner, steps, parameters.learning_rate), SGD(1.0)
+    proximal = parameters.proximal if method == "fedprox" else 0.0
+    local = LocalSteps(inner, steps, parameters.learning_rate, proximal=proximal)
+    return local, SGD(1.0)
 
 
 def _grown(oracle: Oracle, parameters: Hyperparameters) -> Oracle:

@@ -22,6 +22,7 @@ DISPLAY_NAMES: Final[Mapping[str, str]] = {
     "ps": "LASG-PS",
     "pse": "LASG-PSE",
     "local-sgd": "local SGD",
+    "fedprox": "FedProx",
     "sparse-local-sgd": "sparse local SGD",
 }
 

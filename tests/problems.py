@@ -68,7 +68,7 @@ class Running:
 
     def load_buffers(self, values: F32) -> None:
         assert not values.flags.writeable
-        self.values = values.copy()
+        self.values[:] = values  # in place, as a module's buffers are
 
     def buffers(self) -> F32:
         return self.values

@@ -84,6 +84,15 @@ def test_local_sgd_takes_local_steps(tmp_path: Path) -> None:
     assert lazy["uploads"] < local["uploads"]
 
 
+def test_fedprox_stays_nearer_to_the_model_than_local_sgd(tmp_path: Path) -> None:
+    options = ("--rounds", "20", "--methods", "local-sgd,fedprox", "--local-steps", "5")
+    assert invoke(*options, "--out", str(tmp_path)).exit_code == 0
+    local, fedprox = summary_of(tmp_path)["runs"]
+    assert fedprox["local_steps"] == 5
+    assert fedprox["gradient_evaluations"] == local["gradient_evaluations"]
+    assert local["final_loss"] < fedprox["final_loss"] < 1.05 * local["final_loss"]
+
+
 def test_sparse_local_sgd_has_error_memory_and_sends_less(tmp_path: Path) -> None:
     options = ("--rounds", "40", "--methods", "sgd,local-sgd,sparse-local-sgd")
     done = invoke(*options, "--local-steps", "5", "--out", str(tmp_path))

@@ -53,6 +53,7 @@ BEHAVIOUR = {
     "ps": (0.088, 0.280, 1),
     "pse": (0.15, 0.275, 1),
     "local-sgd": (0.1, 0.29, 1),
+    "fedprox": (0.1, 0.3, 1),
     "sparse-local-sgd": (0.1, 0.33, 1),
 }
 BYTES = {"dense": 31_400, "int8": 7_866, "topk": 2_520}

@@ -1,0 +1,224 @@
+"""The paper's sentences that can be checked, against results that exist.
+
+A claim is a table ``[[options.claims]]`` of ``claims.toml``: a sentence, where its
+numbers are (figures, file, rows, column), and the interval that they must lie in. One
+value is made for each place and seed; a place counts by the mean of its seeds.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from . import tables
+from .config import Study
+from .job import ConfigError
+from .store import Store
+from .tables import Row
+
+Value = Literal["ratio", "difference", "plain"]
+CsvRow = dict[str, str]
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence and how it is checked.
+
+    Attributes
+    ----------
+    text, section : str
+        What the paper says, and where.
+    figures : list of str
+        Studies whose results are read.
+    column : str
+        Column, or a sum of columns joined by "+".
+    file : str
+        CSV of each study.
+    run, base : str
+        Beginnings of the runs' labels; `base` is what `run` is compared with.
+    where : mapping
+        Values that other columns must have.
+    by : list of str
+        Columns that make up a place.
+    value : {"ratio", "difference", "plain"}
+        base/run, run − base, or the column itself.
+    low, high : float
+        The interval that agrees with the sentence.
+    unit, note : str
+        Written behind the figure; written into the last column.
+    """
+
+    text: str
+    section: str
+    figures: list[str]
+    column: str
+    file: str = "runs.csv"
+    run: str = ""
+    base: str = ""
+    where: Mapping[str, str] = field(default_factory=dict)
+    by: list[str] = field(default_factory=lambda: ["dataset", "partition"])
+    value: Value = "ratio"
+    low: float = -math.inf
+    high: float = math.inf
+    unit: str = ""
+    note: str = ""
+
+
+def planned(study: Study) -> int:
+    """Return 0: nothing is computed."""
+    del study
+    return 0
+
+
+def produce(study: Study, store: Store, out: Path) -> list[Path]:
+    """Write ``claims.csv`` and ``claims.md`` from the other studies' folders."""
+    del store
+    claims = [_claim(raw) for raw in study.options["claims"]]
+    rows = [check(claim, out.parent) for claim in claims]
+    tables.write(out / "claims.csv", rows)
+    (out / "claims.md").write_text(markdown(rows))
+    return [out / "claims.csv", out / "claims.md"]
+
+
+def _claim(raw: Mapping[str, Any]) -> Claim:
+    try:
+        return Claim(**raw)
+    except TypeError as error:
+        raise ConfigError(f"claims.toml, {raw.get('text')!r}: {error}") from None
+
+
+def check(claim: Claim, root: Path) -> Row:
+    """Return a row: the claim, our figure, its spread, and the verdict."""
+    places = values(claim, root)
+    means = {place: _mean(found) for place, found in places.items()}
+    known = [m for m in means.values() if m is not None]
+    good = [m for m in known if claim.low <= m <= claim.high]
+    return {
+        "claim": claim.text,
+        "section": claim.section,
+        "evidence": _evidence(claim),
+        "ours": _ours(known, claim.unit),
+        "range_over_places": _range(known, claim.unit),
+        "deviation_over_seeds": _spread(places, claim.unit),
+        "agree": f"{len(good)} of {len(means)}" if means else "",
+        "verdict": _verdict(len(good), len(means)),
+        "note": _note(claim, means),
+    }
+
+
+def values(claim: Claim, root: Path) -> dict[tuple[str, ...], list[float | None]]:
+    """Return one value for each place and seed; None where a count is missing."""
+    found: dict[tuple[str, ...], list[float | None]] = {}
+    for figure in claim.figures:
+        rows = [r for r in tables.read(root / figure / claim.file) if _fits(claim, r)]
+        for row in rows:
+            if not row.get("run", "").startswith(claim.run):
+                continue
+            place = (figure, *(row.get(name, "") for name in claim.by))
+            base = _base_of(row, claim, rows) if claim.base else None
+            found.setdefault(place, []).append(_value(claim, row, base))
+    return found
+
+
+def _fits(claim: Claim, row: CsvRow) -> bool:
+    return all(row.get(name) == value for name, value in claim.where.items())
+
+
+def _base_of(row: CsvRow, claim: Claim, rows: list[CsvRow]) -> CsvRow | None:
+    keys = ("dataset", "partition", "seed", "workers", "size")
+    for other in rows:
+        same = all(other.get(key) == row.get(key) for key in keys)
+        if same and other.get("run", "").startswith(claim.base):
+            return other
+    return None
+
+
+def _value(claim: Claim, row: CsvRow, base: CsvRow | None) -> float | None:
+    mine = _number(row, claim.column)
+    if claim.value == "plain" or mine is None:
+        return mine
+    other = None if base is None else _number(base, claim.column)
+    if other is None:
+        return None
+    if claim.value == "difference":
+        return mine - other
+    return other / mine if mine else math.inf
+
+
+def _number(row: CsvRow, column: str) -> float | None:
+    parts = [row.get(name, "") for name in column.split("+")]
+    return None if "" in parts else math.fsum(float(part) for part in parts)
+
+
+def _mean(found: list[float | None]) -> float | None:
+    known = [v for v in found if v is not None]
+    return tables.mean(known) if len(known) == len(found) else None
+
+
+def _evidence(claim: Claim) -> str:
+    what = f"{claim.run or 'all'}: {claim.column}"
+    if claim.base:
+        sign = {"ratio": f"{claim.base} / ", "difference": f"less {claim.base}, "}
+        what = f"{sign.get(claim.value, '')}{what}"
+    return f"{', '.join(claim.figures)}: {what}"
+
+
+def _ours(known: list[float], unit: str) -> str:
+    return f"{median(known):.3g}{unit}" if known else ""
+
+
+def _range(known: list[float], unit: str) -> str:
+    return f"{min(known):.3g} to {max(known):.3g}{unit}" if known else ""
+
+
+def _spread(places: dict[tuple[str, ...], list[float | None]], unit: str) -> str:
+    """Return the mean over the places of the deviation over the seeds."""
+    spreads = [
+        tables.deviation([v for v in found if v is not None])
+        for found in places.values()
+        if len(found) > 1
+    ]
+    return f"{tables.mean(spreads):.2g}{unit}" if spreads else ""
+
+
+def _verdict(good: int, total: int) -> str:
+    if total == 0:
+        return NOT_RUN
+    if good == total:
+        return "agrees"
+    return "agrees in part" if good > 0 else "differs"
+
+
+def _note(claim: Claim, means: dict[tuple[str, ...], float | None]) -> str:
+    bad = [
+        f"{' '.join(place[1:])} {'not reached' if m is None else f'{m:.3g}'}"
+        for place, m in means.items()
+        if m is None or not claim.low <= m <= claim.high
+    ]
+    outside = f"outside: {'; '.join(bad)}" if bad else ""
+    return ". ".join(part for part in (outside, claim.note) if part)
+
+
+def markdown(rows: list[Row]) -> str:
+    """Return the table for reading."""
+    head = (
+        "| the paper says | ours: median over places (range; deviation over seeds) "
+        "| verdict | why |\n|---|---|---|---|\n"
+    )
+    lines = [
+        f"| {r['claim']} ({r['section']}) | {_cell(r)} | {r['verdict']} "
+        f"{'(' + r['agree'] + ')' if r['agree'] else ''} | {r['note']} |"
+        for r in rows
+    ]
+    return head + "\n".join(lines) + "\n"
+
+
+def _cell(row: Row) -> str:
+    if not row["ours"]:
+        return str(row["evidence"])
+    spread = row["deviation_over_seeds"]
+    inner = row["range_over_places"] + (f"; ± {spread}" if spread else "")
+    return f"{row['ours']} ({inner}) — {row['evidence']}"

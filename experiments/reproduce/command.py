@@ -1,0 +1,82 @@
+"""``python -m experiments reproduce``: which studies, how, and where to."""
+
+import importlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..data import DataError
+from . import config
+from .job import ConfigError
+from .store import Store
+
+
+def reproduce_command(
+    what: Annotated[
+        list[str], typer.Argument(help="fig2 ... fig11, table1, theorems, ..., or all")
+    ],
+    seeds: Annotated[int | None, typer.Option(min=1, help="none: the config's")] = None,
+    resume: Annotated[
+        bool, typer.Option(help="use results that are there, go on where it stopped")
+    ] = True,
+    quick: Annotated[
+        bool, typer.Option(help="small versions on data that need no download")
+    ] = False,
+    data_dir: Annotated[Path | None, typer.Option()] = None,
+    out: Annotated[Path, typer.Option()] = Path("results/reproduce"),
+) -> None:
+    """Make the paper's figures and tables: CSV and plots into OUT/NAME."""
+    console = Console(stderr=True)
+    try:
+        _reproduce(what, seeds, resume, quick, data_dir, out)
+    except (ValueError, DataError) as error:
+        console.print(f"error: {error}", style="bold red", markup=False)
+        raise typer.Exit(2) from None
+
+
+def _reproduce(
+    what: list[str],
+    seeds: int | None,
+    resume: bool,
+    quick: bool,
+    data_dir: Path | None,
+    out: Path,
+) -> None:
+    chosen = config.names() if "all" in what else list(dict.fromkeys(what))
+    studies = [config.load(name, quick=quick, seeds=seeds) for name in chosen]
+    modules = [module_of(study) for study in studies]
+    store = Store(
+        out / "cache",
+        resume=resume,
+        data_dir=data_dir,
+        planned=sum(m.planned(s) for m, s in zip(modules, studies, strict=True)),
+        say=lambda line: typer.echo(line, err=True),
+    )
+    for study, module in zip(studies, modules, strict=True):
+        if quick and study.datasets:
+            names = ", ".join(study.datasets)
+            typer.echo(f"{study.name}: quick version, on {names}", err=True)
+        written = module.produce(study, store, out / study.name)
+        files = ", ".join(path.name for path in written)
+        typer.echo(f"{study.name}: written to {out / study.name}: {files}")
+
+
+def module_of(study: config.Study) -> Any:
+    """Return the module that produces a study.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
+    """
+    name = f"{__package__}.{study.module}"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise ConfigError(
+            f"{study.name}.toml: no module {study.module!r} in experiments/reproduce"
+        ) from None

@@ -1,0 +1,244 @@
+"""A study: what a TOML file of ``experiments/configs`` says, checked."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..table import display_name
+from .job import PARAMETERS, ConfigError, Job, job_from
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+DEFAULT_PANELS = ("iterations:loss", "uploads:loss", "bits:loss")
+
+_TOP = {
+    *("title", "caption", "module", "seeds", "partitions", "target_factor", "panels"),
+    *("parameters", "datasets", "runs", "options", "quick"),
+}
+_QUICK = {"seeds", "partitions", "parameters", "datasets", "options"}
+_RUN = {"label", "plots", "colour", "learning_rates"}
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One method of a study.
+
+    Attributes
+    ----------
+    label : str
+        What tables and legends call it; unique within the study.
+    plots : tuple of str
+        The plots that show it.
+    colour : str, optional
+        Its colour, instead of the method's.
+    learning_rates : tuple of float
+        The grid to choose from; empty: the parameter ``learning_rate`` is used.
+    parameters : mapping
+        Parameters of its jobs that differ from the study's.
+    """
+
+    label: str
+    plots: tuple[str, ...]
+    colour: str | None
+    learning_rates: tuple[float, ...]
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the methods of a study are compared: a data set and a partition."""
+
+    dataset: str
+    partition: str
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.partition}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What ``experiments/configs/NAME.toml`` says.
+
+    Attributes
+    ----------
+    name, title, caption : str
+        Of the figure or table.
+    module : str
+        The module of this package that produces it.
+    seeds : int
+        Seeds 0 ... seeds − 1 are run.
+    datasets : mapping of str to mapping
+        Data sets, each with the parameters that belong to it.
+    partitions : tuple of str
+        Every data set is spread in each of these ways.
+    parameters : mapping
+        Parameters of all jobs.
+    runs : tuple of RunSpec
+        The methods; the first dense ``sgd`` sets the target loss.
+    target_factor : float
+        The target is this factor times that run's final loss.
+    panels : tuple of str
+        Plots, as ``x:y``.
+    options : mapping
+        What the module alone understands.
+    quick : bool
+        Whether this is the small version.
+    """
+
+    name: str
+    title: str
+    caption: str
+    module: str
+    seeds: int
+    datasets: Mapping[str, Mapping[str, Any]]
+    partitions: tuple[str, ...]
+    parameters: Mapping[str, Any]
+    runs: tuple[RunSpec, ...]
+    target_factor: float
+    panels: tuple[str, ...]
+    options: Mapping[str, Any]
+    quick: bool
+
+    @property
+    def places(self) -> list[Place]:
+        """All pairs of data set and partition."""
+        return [Place(d, p) for d in self.datasets for p in self.partitions]
+
+    def job(
+        self, place: Place, run: RunSpec, seed: int, learning_rate: float | None = None
+    ) -> Job:
+        """Return a job; a run's parameters precede the data set's and the study's.
+
+        Raises
+        ------
+        ConfigError
+            If a parameter is missing, unknown or of the wrong type.
+        """
+        values = {**self.parameters, **self.datasets[place.dataset], **run.parameters}
+        if learning_rate is not None:
+            values["learning_rate"] = learning_rate
+        where = f"{self.name}.toml, run {run.label!r}"
+        return job_from(values, place.dataset, place.partition, seed, where)
+
+
+def names(folder: Path = CONFIGS) -> list[str]:
+    """Return the names of all studies, figures in order of their numbers."""
+    found = [path.stem for path in folder.glob("*.toml")]
+
+    def order(name: str) -> tuple[int, int, str]:
+        number = name.removeprefix("fig")
+        if name.startswith("fig") and number.isdigit():
+            return 0, int(number), name
+        return (2 if name == "claims" else 1), 0, name  # the claims read the others
+
+    return sorted(found, key=order)
+
+
+def load(
+    name: str, *, quick: bool = False, seeds: int | None = None, folder: Path = CONFIGS
+) -> Study:
+    """Read and check a study.
+
+    Parameters
+    ----------
+    name : str
+        Stem of the TOML file.
+    quick : bool
+        Whether to apply the ``[quick]`` table.
+    seeds : int, optional
+        Instead of the file's number of seeds.
+    folder : Path
+        Where the files are.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, or a file that says something else than it may.
+    """
+    path = folder / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join([*names(folder), "all"])
+        raise ConfigError(f"unknown figure or table {name!r}: choose from {known}")
+    try:
+        raw = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path.name} is not TOML: {error}") from None
+    _only(raw, _TOP, path.name)
+    if quick:
+        raw = _quick(raw, path.name)
+    if seeds is not None:
+        raw["seeds"] = seeds
+    return _study(name, raw, path.name, quick)
+
+
+def _quick(raw: dict[str, Any], where: str) -> dict[str, Any]:
+    changes = raw.get("quick", {})
+    _only(changes, _QUICK, f"{where}, [quick]")
+    merged = {**raw, **{k: v for k, v in changes.items() if k in _QUICK}}
+    for table in ("parameters", "options"):
+        merged[table] = {**raw.get(table, {}), **changes.get(table, {})}
+    return merged
+
+
+def _study(name: str, raw: Mapping[str, Any], where: str, quick: bool) -> Study:
+    if not isinstance(raw.get("title"), str):
+        raise ConfigError(f"{where}: title is missing")
+    seeds = raw.get("seeds", 1)
+    if not isinstance(seeds, int) or seeds < 1:
+        raise ConfigError(f"{where}: seeds must be an integer >= 1, got {seeds!r}")
+    study = Study(
+        name,
+        raw["title"],
+        " ".join(raw.get("caption", "").split()),
+        raw.get("module", "curves"),
+        seeds,
+        raw.get("datasets", {}),
+        tuple(raw.get("partitions", ["iid"])),
+        raw.get("parameters", {}),
+        tuple(_run(run, where) for run in raw.get("runs", [])),
+        float(raw.get("target_factor", 1.02)),
+        tuple(raw.get("panels", DEFAULT_PANELS)),
+        raw.get("options", {}),
+        quick,
+    )
+    _check(study, where)
+    return study
+
+
+def _run(raw: Mapping[str, Any], where: str) -> RunSpec:
+    if "method" not in raw:
+        raise ConfigError(f"{where}: a run has no method: {dict(raw)!r}")
+    label = raw.get("label", display_name(raw))
+    _only(raw, _RUN | PARAMETERS, f"{where}, run {label!r}")
+    return RunSpec(
+        label,
+        tuple(raw.get("plots", ["all"])),
+        raw.get("colour"),
+        tuple(raw.get("learning_rates", [])),
+        {k: v for k, v in raw.items() if k in PARAMETERS},
+    )
+
+
+def _check(study: Study, where: str) -> None:
+    """Refuse, before anything runs, what would fail after hours."""
+    labels = [run.label for run in study.runs]
+    twice = {label for label in labels if labels.count(label) > 1}
+    if twice:
+        raise ConfigError(f"{where}: give these runs labels of their own: {twice}")
+    _only(study.parameters, PARAMETERS, f"{where}, [parameters]")
+    for dataset, values in study.datasets.items():
+        _only(values, PARAMETERS, f"{where}, [datasets.{dataset}]")
+    for place in study.places:
+        for run in study.runs:
+            study.job(
+                place, run, 0, run.learning_rates[0] if run.learning_rates else None
+            )
+
+
+def _only(values: Mapping[str, Any], known: set[str], where: str) -> None:
+    if unknown := set(values) - known:
+        raise ConfigError(
+            f"{where}: unknown {', '.join(sorted(unknown))}; "
+            f"known are {', '.join(sorted(known))}"
+        )

@@ -1,0 +1,127 @@
+"""Results, each computed once and kept in a file named by what determines it."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from . import job as jobs
+from .job import Job
+
+FORMAT = 1
+"""Part of every key. Raise it when a change of the code changes what runs give."""
+
+Result = dict[str, Any]
+Say = Callable[[str], None]
+
+
+class Store:
+    """A folder of results.
+
+    A file is written whole or not at all, so that an interrupted run leaves only
+    results that are good; a damaged file is as good as none.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files are.
+    resume : bool (default: True)
+        Whether to use what is there; False computes everything anew.
+    data_dir : Path, optional
+        Where the data files are.
+    planned : int (default: 0)
+        How many results will be asked for, for the estimate of the time left.
+    say : callable
+        Is given a line for each result that was computed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        resume: bool = True,
+        data_dir: Path | None = None,
+        planned: int = 0,
+        say: Say = lambda line: None,
+    ) -> None:
+        self.folder = folder
+        self.resume = resume
+        self.data_dir = data_dir
+        self.planned = planned
+        self.done = self.computed = 0
+        self.seconds = 0.0
+        self._say = say
+        self._fresh: set[str] = set()
+
+    def job(self, job: Job) -> Result:
+        """Return the result of a job."""
+        return self.get(job.spec, str(job), lambda: jobs.run(job, self.data_dir))
+
+    def get(
+        self, spec: Mapping[str, Any], name: str, compute: Callable[[], Result]
+    ) -> Result:
+        """Return the result that `spec` determines, computed only if it is not there.
+
+        Parameters
+        ----------
+        spec : mapping
+            Everything that determines the result, JSON-ready.
+        name : str
+            What the progress calls it.
+        compute : callable
+            Makes the result, JSON-ready.
+        """
+        key = key_of(spec)
+        path = self.folder / f"{key}.json"
+        found = self._read(path) if self.resume or key in self._fresh else None
+        self.done += 1
+        if found is not None:
+            return found
+        start = time.perf_counter()
+        text = json.dumps({"spec": spec, "result": compute()})
+        _write(path, text)
+        self._fresh.add(key)
+        seconds = time.perf_counter() - start
+        self.computed += 1
+        self.seconds += seconds
+        self._say(f"[{self.done}/{self.planned}] {name}: {seconds:.1f} s, {self.left}")
+        result: Result = json.loads(text)["result"]
+        return result
+
+    @property
+    def left(self) -> str:
+        """The estimate of the time left, from the mean of what was computed."""
+        remaining = max(self.planned - self.done, 0)
+        seconds = remaining * self.seconds / max(self.computed, 1)
+        if seconds < 100:
+            return f"about {seconds:.0f} s left"
+        return f"about {seconds / 60:.0f} min left"
+
+    def _read(self, path: Path) -> Result | None:
+        try:
+            result: Result = json.loads(path.read_text())["result"]
+        except (OSError, ValueError, KeyError):
+            return None
+        return result
+
+
+def key_of(spec: Mapping[str, Any]) -> str:
+    """Return the hash that a result is kept under.
+
+    Examples
+    --------
+    >>> key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1}) != key_of({"a": 1})
+    True
+    """
+    text = json.dumps({"format": FORMAT, **spec}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(text)
+    os.replace(part, path)

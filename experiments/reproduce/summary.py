@@ -1,0 +1,75 @@
+"""The runs of a study as a table for reading: mean ± deviation over the seeds."""
+
+from collections.abc import Sequence
+
+from . import tables
+from .tables import Row
+
+_HEAD = (
+    "| run | uploads to target | fewer than SGD | uplink bytes to target | fewer than "
+    "SGD | iterations to target | gradients | final loss | test accuracy |\n"
+    "|---|---|---|---|---|---|---|---|---|\n"
+)
+
+
+def markdown(runs: Sequence[Row]) -> str:
+    """Return one table for each data set and partition.
+
+    Parameters
+    ----------
+    runs : sequence of dict
+        The rows of ``runs.csv``; the first run of each place is compared with.
+    """
+    places = dict.fromkeys((r["dataset"], r["partition"]) for r in runs)
+    parts = []
+    for place in places:
+        here = [r for r in runs if (r["dataset"], r["partition"]) == place]
+        target = here[0]["target_loss"]
+        goal = "no target" if target is None else f"target loss about {target:.4g}"
+        parts.append(f"### {place[0]}, {place[1]}: {goal}\n\n{_HEAD}{_lines(here)}\n")
+    return "\n".join(parts)
+
+
+def _lines(here: Sequence[Row]) -> str:
+    groups = {r["run"]: [x for x in here if x["run"] == r["run"]] for r in here}
+    base = next(iter(groups.values()))
+    return "".join(
+        f"| {run} | {_count(rows, 'uploads_to_target')} "
+        f"| {_ratio(base, rows, 'uploads_to_target')} "
+        f"| {_count(rows, 'uplink_bytes_to_target')} "
+        f"| {_ratio(base, rows, 'uplink_bytes_to_target')} "
+        f"| {_count(rows, 'iterations_to_target')} "
+        f"| {_count(rows, 'gradient_evaluations')} "
+        f"| {_loss(rows)} | {_accuracy(rows)} |\n"
+        for run, rows in groups.items()
+    )
+
+
+def _count(rows: Sequence[Row], column: str) -> str:
+    found = [float(r[column]) for r in rows if r[column] is not None]
+    if not found:
+        return "not reached"
+    missed = f" ({len(found)} of {len(rows)})" if len(found) < len(rows) else ""
+    spread = f" ± {tables.deviation(found):,.0f}" if len(found) > 1 else ""
+    return f"{tables.mean(found):,.0f}{spread}{missed}"
+
+
+def _ratio(base: Sequence[Row], rows: Sequence[Row], column: str) -> str:
+    pairs = [(b[column], r[column]) for b, r in zip(base, rows, strict=True)]
+    known = [b / r for b, r in pairs if b is not None and r]
+    if len(known) < len(pairs):
+        return ""
+    spread = f" ± {tables.deviation(known):.2g}" if len(known) > 1 else ""
+    return f"{tables.mean(known):.3g}x{spread}"
+
+
+def _loss(rows: Sequence[Row]) -> str:
+    if any(r["final_loss"] is None for r in rows):
+        return "diverged"
+    return f"{tables.mean(r['final_loss'] for r in rows):.4f}"
+
+
+def _accuracy(rows: Sequence[Row]) -> str:
+    if any(r["final_accuracy"] is None for r in rows):
+        return ""
+    return f"{100 * tables.mean(r['final_accuracy'] for r in rows):.1f} %"

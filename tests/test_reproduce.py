@@ -1,0 +1,333 @@
+"""The reproduction: configs, the store of results, equal CSV, and all of it, small."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from experiments.__main__ import app
+from experiments.reproduce import (
+    config,
+    curves,
+    grid,
+    peers,
+    store,
+    summary,
+    tables,
+)
+from experiments.reproduce import job as jobs
+from experiments.reproduce.command import module_of
+from experiments.reproduce.config import Study
+from experiments.reproduce.job import ConfigError
+from experiments.reproduce.store import Store
+
+SMALL = """
+title = "A small study"
+seeds = 2
+[parameters]
+learning_rate = 0.3
+iterations = 30
+[datasets.digits]
+workers = 3
+batch_size = 8
+[[runs]]
+method = "sgd"
+[[runs]]
+method = "wk2"
+[[runs]]
+method = "wk2"
+codec = "qsgd:bits=4"
+memory = "gradient"
+"""
+
+
+def small(folder: Path, text: str = SMALL, **options: Any) -> Study:
+    (folder / "small.toml").write_text(text)
+    return config.load("small", folder=folder, **options)
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["reproduce", *arguments], terminal_width=200)
+
+
+# --- configs ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", config.names())
+def test_every_config_is_valid_and_its_quick_version_needs_no_download(
+    name: str,
+) -> None:
+    full, quick = config.load(name), config.load(name, quick=True)
+    assert full.title
+    module = module_of(full)
+    assert module.planned(quick) <= module.planned(full)
+    for dataset in quick.datasets:
+        assert dataset == "digits" or dataset.startswith("synthetic-")
+
+
+def test_studies_come_in_order_and_claims_last() -> None:
+    names = config.names()
+    assert names[:4] == ["fig2", "fig3", "fig4", "fig5"]
+    assert names[-1] == "claims"  # they read what the others wrote
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('method = "sgd"', 'method = "sgdd"', "unknown method 'sgdd'"),
+        ("workers = 3", "worker = 3", "unknown worker"),
+        ("workers = 3", "", "workers missing"),
+        ("workers = 3", 'workers = "3"', "workers cannot be '3'"),
+        ("seeds = 2", "seeds = 0", "seeds must be an integer >= 1"),
+        ('title = "A small study"', "", "title is missing"),
+        ("[parameters]", "[parameters", "is not TOML"),
+        ('memory = "gradient"', 'label = "LASG-WK2"', "labels of their own"),
+        ('codec = "qsgd:bits=4"', 'codec = "topk"', "is biased"),
+        ("learning_rate = 0.3", "learning_rate = 0.3\nc = 1\nc_eta2 = 1", "not both"),
+        ("seeds = 2", "seeds = 2\nmodule = 'nothing'", "no module 'nothing'"),
+        ('method = "sgd"', 'label = "x"', "a run has no method"),
+    ],
+)
+def test_a_bad_config_is_refused_before_anything_runs(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    assert old in SMALL
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        module_of(small(tmp_path, SMALL.replace(old, new, 1)))
+
+
+def test_an_unknown_figure_is_a_clear_error(tmp_path: Path) -> None:
+    done = invoke("fig99", "--out", str(tmp_path))
+    assert done.exit_code == 2
+    assert "unknown figure or table 'fig99': choose from fig2, fig3" in done.output
+
+
+def test_c_in_units_of_the_step(tmp_path: Path) -> None:
+    text = SMALL.replace("iterations = 30", "iterations = 30\nc_eta2 = 4")
+    study = small(tmp_path, text)
+    assert study.job(study.places[0], study.runs[1], 0).c == pytest.approx(4 / 0.09)
+
+
+# --- the store -------------------------------------------------------------------
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, limit: int = 10**9) -> list[str]:
+    """Count the jobs that run; the one after `limit` is interrupted."""
+    ran: list[str] = []
+    original = jobs.run
+
+    def run(job: Any, data_dir: Path | None) -> Any:
+        if len(ran) == limit:
+            raise KeyboardInterrupt
+        ran.append(str(job))
+        return original(job, data_dir)
+
+    monkeypatch.setattr(jobs, "run", run)
+    return ran
+
+
+def texts(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".csv"}
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = small(tmp_path)
+    curves.produce(study, Store(tmp_path / "whole"), tmp_path / "a")
+    with monkeypatch.context() as patch:
+        first = counted(patch, limit=4)
+        with pytest.raises(KeyboardInterrupt):
+            curves.produce(study, Store(tmp_path / "cache"), tmp_path / "b")
+    assert not (tmp_path / "b" / "runs.csv").exists()
+    second = counted(monkeypatch)
+    curves.produce(study, Store(tmp_path / "cache"), tmp_path / "b")
+    assert len(first) == 4
+    assert len(second) == 2
+    assert not set(first) & set(second)
+    assert texts(tmp_path / "a") == texts(tmp_path / "b") != {}
+
+
+def test_a_changed_plot_trains_nothing_and_a_changed_parameter_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, out = small(tmp_path), tmp_path / "out"
+    curves.produce(study, Store(tmp_path / "cache"), out)
+    before = (out / "digits-iid.png").read_bytes()
+    ran = counted(monkeypatch)
+    other = replace(study, title="Another", panels=("bits:accuracy",))
+    curves.produce(other, Store(tmp_path / "cache"), out)
+    assert ran == []
+    assert (out / "digits-iid.png").read_bytes() != before
+    more = replace(study, parameters={**study.parameters, "iterations": 20})
+    curves.produce(more, Store(tmp_path / "cache"), out)
+    assert len(ran) == 6
+
+
+def test_no_resume_computes_everything_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = small(tmp_path)
+    curves.produce(study, Store(tmp_path / "cache"), tmp_path / "a")
+    ran = counted(monkeypatch)
+    again = Store(tmp_path / "cache", resume=False)
+    curves.produce(study, again, tmp_path / "b")
+    again.job(study.job(study.places[0], study.runs[0], 0))  # asked for twice
+    assert len(ran) == 6
+    assert texts(tmp_path / "a") == texts(tmp_path / "b")
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"spec": 1}'])
+def test_a_damaged_result_is_computed_anew(damage: str, tmp_path: Path) -> None:
+    kept = Store(tmp_path)
+    spec = {"kind": "test"}
+    assert kept.get(spec, "x", lambda: {"value": 1}) == {"value": 1}
+    (path,) = tmp_path.iterdir()
+    path.write_text(damage)
+    assert kept.get(spec, "x", lambda: {"value": 2}) == {"value": 2}
+    assert json.loads(path.read_text())["result"] == {"value": 2}
+
+
+def test_the_format_and_every_parameter_are_part_of_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = small(tmp_path)
+    job = study.job(study.places[0], study.runs[1], 0)
+    changed: dict[str, Any] = {
+        "learning_rate": 0.2, "seed": 1, "max_delay": 50, "d_max": 5, "c": 2.0,
+        "workers": 4, "batch_size": 9, "local_steps": 2, "evaluate_every": 5,
+        "proximal": 0.2, "batch_growth": 1.1,
+    }  # fmt: skip
+    keys = {store.key_of(replace(job, **{k: v}).spec) for k, v in changed.items()}
+    keys.add(store.key_of(job.spec))
+    assert len(keys) == len(changed) + 1
+    monkeypatch.setattr(store, "FORMAT", store.FORMAT + 1)
+    assert store.key_of(job.spec) not in keys
+
+
+def test_progress_says_how_much_time_is_left(tmp_path: Path) -> None:
+    lines: list[str] = []
+    kept = Store(tmp_path, planned=3, say=lines.append)
+    for i in range(3):
+        kept.get({"i": i}, f"job {i}", dict)
+    assert lines[0].startswith("[1/3] job 0: 0.0 s, about")
+    assert lines[2].endswith("about 0 s left")
+
+
+def test_the_summary_says_what_is_saved_and_what_misses_the_target() -> None:
+    def row(run: str, seed: int, uploads: int | None) -> dict[str, Any]:
+        return {"dataset": "d", "partition": "iid", "run": run, "seed": seed,
+                "target_loss": 0.5, "uploads_to_target": uploads,
+                "uplink_bytes_to_target": uploads, "iterations_to_target": uploads,
+                "gradient_evaluations": 7, "final_loss": 0.25,
+                "final_accuracy": 0.875}  # fmt: skip
+
+    rows = [row("SGD", 0, 100), row("SGD", 1, 120), row("WK2", 0, 10)]
+    rows += [row("WK2", 1, 10), row("PS", 0, 50), row("PS", 1, None)]
+    text = summary.markdown(rows)
+    assert "| SGD | 110 ± 14 | 1x ± 0 |" in text
+    assert "| WK2 | 10 ± 0 | 11x ± 1.4 |" in text
+    assert "| PS | 50 (1 of 2) |  |" in text
+    assert "| 0.2500 | 87.5 % |" in text
+
+
+# --- learning rates, peers ---------------------------------------------------------
+
+
+def test_the_grid_takes_the_rate_with_the_smallest_cost(tmp_path: Path) -> None:
+    text = SMALL.replace(
+        'method = "sgd"', 'method = "sgd"\nlearning_rates = [0.5, 0.01]'
+    )
+    study = small(tmp_path, text)
+    kept = Store(tmp_path / "cache", planned=grid.planned(study))
+    written = curves.produce(study, kept, tmp_path / "out")
+    assert kept.done == kept.planned
+    assert tmp_path / "out" / "learning_rates.csv" in written
+    rows = tables.read(tmp_path / "out" / "learning_rates.csv")
+    assert [(r["learning_rate"], r["chosen"]) for r in rows] == [
+        ("0.01", "False"),
+        ("0.5", "True"),
+    ]
+    runs = tables.read(tmp_path / "out" / "runs.csv")
+    assert {r["learning_rate"] for r in runs if r["run"] == "SGD"} == {"0.5"}
+
+
+def test_peers_are_ranked_by_bytes_and_those_that_miss_the_target_by_loss() -> None:
+    def row(run: str, seed: int, size: str, loss: str) -> dict[str, str]:
+        return {"dataset": "d", "partition": "p", "run": run, "learning_rate": "1",
+                "seed": str(seed), "uplink_bytes_to_target": size, "final_loss": loss,
+                "final_accuracy": "1", "uploads_to_target": size}  # fmt: skip
+
+    runs = [row("base", s, "1000", "1") for s in (0, 1)]
+    runs += [row("half", 0, "50", "1"), row("half", 1, "", "2")]
+    runs += [row("never", 0, "", "9"), row("never", 1, "", "")]
+    runs += [row("best", s, "100", "1") for s in (0, 1)]
+    ranked = peers.ranking(runs)
+    assert [r["run"] for r in ranked] == ["best", "base", "half", "never"]
+    assert ranked[0]["x_fewer_bytes"] == pytest.approx(10)
+    assert ranked[2]["uplink_bytes"] is None
+    assert ranked[2]["reached"] == "1 of 2"
+
+
+# --- all of it ---------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_all_of_it_in_its_quick_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a fresh clone without data files; a second time costs no training."""
+    monkeypatch.delenv("LASG_DATA", raising=False)
+    done = invoke("all", "--quick", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    for name in config.names():
+        files = {p.suffix for p in (tmp_path / name).iterdir()}
+        assert ".csv" in files
+        assert ".png" in files or name == "claims"
+        csvs = [p for p in (tmp_path / name).iterdir() if p.suffix == ".csv"]
+        assert all(tables.read(path) for path in csvs)
+    assert "quick version, on digits" in done.output
+    last = [x for x in done.output.splitlines() if x.startswith("[")][-1]
+    number, _, planned = last[1:].partition("]")[0].partition("/")
+    assert int(number) <= int(planned)
+    before = {n: texts(tmp_path / n) for n in config.names()}
+
+    def never(*_: object) -> None:
+        raise AssertionError("a job was run again")
+
+    monkeypatch.setattr(jobs, "run", never)
+    assert invoke("all", "--quick", "--out", str(tmp_path)).exit_code == 0
+    assert {n: texts(tmp_path / n) for n in config.names()} == before
+
+
+def test_planned_is_what_is_asked_for(tmp_path: Path) -> None:
+    study = config.load("table1", quick=True)
+    module = module_of(study)
+    kept = Store(tmp_path / "cache", planned=module.planned(study))
+    module.produce(study, kept, tmp_path / "table1")
+    assert kept.done == kept.planned > 0
+
+
+def test_the_band_is_the_range_of_the_seeds(tmp_path: Path) -> None:
+    study, kept = small(tmp_path), Store(tmp_path / "cache")
+    curves.produce(study, kept, tmp_path / "out")
+    place, run = study.places[0], study.runs[1]
+    losses = np.array(
+        [
+            [row["loss"] for row in kept.job(study.job(place, run, s))["history"]]
+            for s in (0, 1)
+        ]
+    )
+    rows = tables.read(tmp_path / "out" / "curves.csv")
+    rows = [r for r in rows if r["run"] == run.label]
+    for name, expected in (
+        ("loss", losses.mean(axis=0)),
+        ("loss_low", losses.min(axis=0)),
+        ("loss_high", losses.max(axis=0)),
+    ):
+        assert [float(r[name]) for r in rows] == pytest.approx(list(expected), rel=1e-6)
+    assert (losses[0, 1:] != losses[1, 1:]).all()
