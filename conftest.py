@@ -1,5 +1,12 @@
-"""What pytest collects: compiled loops can be imported only with the extra ``fast``."""
+"""What pytest collects: some modules need an extra to be imported."""
 
 from importlib.util import find_spec
 
 collect_ignore = [] if find_spec("numba") else ["lasg_flwr/coding/fast.py"]
+collect_ignore_glob = ["experiments/dropin/*-*"]  # projects of their own
+if not find_spec("torch"):
+    collect_ignore_glob += [
+        "lasg_flwr/clients/torch_*.py",
+        "experiments/network*.py",
+        "experiments/dropin/measure.py",
+    ]

@@ -6,7 +6,7 @@ from flwr.app import Context
 
 from .data import Dataset, load, partition
 from .methods import Hyperparameters, build_rule
-from .tasks import Batch, LinearOracle, Task, worker_oracle
+from .tasks import Batch, LinearOracle, LinearTask, worker_oracle
 
 
 @lru_cache(maxsize=1)
@@ -26,6 +26,25 @@ def hyperparameters(context: Context) -> Hyperparameters:
     )
 
 
+def methods(context: Context) -> list[str]:
+    """Return the methods of the run config.
+
+    Raises
+    ------
+    ValueError
+        For one with local steps: this app's clients take none.
+    """
+    names = str(context.run_config["method"]).split(",")
+    for name in names:
+        if name.endswith("local-sgd"):
+            raise ValueError(
+                f"method {name!r} takes local steps, which the clients of this app do "
+                "not: use python -m experiments compare, or wrap your own client's "
+                "oracle in lasg_flwr.local.LocalSteps"
+            )
+    return names
+
+
 def client_oracle(context: Context) -> LinearOracle:
     """Return the oracle of the partition that this client holds."""
     config, node = context.run_config, context.node_config
@@ -40,7 +59,7 @@ def client_oracle(context: Context) -> LinearOracle:
     return worker_oracle(dataset, part, Batch(size=int(config["batch-size"])))
 
 
-def server_task(context: Context, workers: int) -> Task:
+def server_task(context: Context, workers: int) -> LinearTask:
     """Return the whole task: the server evaluates on it, and PS needs its L_m."""
     config = context.run_config
     dataset = _dataset(str(config["dataset"]))
@@ -49,7 +68,7 @@ def server_task(context: Context, workers: int) -> Task:
     )
     batch = Batch(size=int(config["batch-size"]))
     oracles = [worker_oracle(dataset, part, batch) for part in parts]
-    return Task(dataset, oracles, oracles[0].l2)
+    return LinearTask(dataset, oracles, oracles[0].l2)
 
 
-__all__ = ["build_rule", "client_oracle", "hyperparameters", "server_task"]
+__all__ = ["build_rule", "client_oracle", "hyperparameters", "methods", "server_task"]

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -20,6 +20,7 @@ from rich.table import Table
 
 from lasg_flwr import simulate
 from lasg_flwr.messages import ServerMemory
+from lasg_flwr.oracle import Oracle
 from lasg_flwr.random import KeyedGenerators, keyed_generator
 from lasg_flwr.server import LasgServer
 from lasg_flwr.vectors import F32
@@ -27,7 +28,7 @@ from lasg_flwr.worker import LasgWorker
 
 from .benchmark_codecs import codecs
 from .flower_run import flwr_run
-from .tasks import Batch, LinearOracle, Task, build_task
+from .tasks import Batch, Task, build_task
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command()(codecs)
@@ -78,7 +79,7 @@ def machine() -> dict[str, Any]:
 
 
 def plain_loop(
-    oracles: list[LinearOracle], size: int, rounds: int, rekeyed: bool = False
+    oracles: Sequence[Oracle], size: int, rounds: int, rekeyed: bool = False
 ) -> F32:
     """Run LASG-WK2 as one would write it in NumPy, without the protocol.
 
@@ -114,7 +115,7 @@ def plain_loop(
 
 def engine_against_loop(task: Task, rounds: int, repeats: int) -> dict[str, Any]:
     """Time the engine and the plain loop in turn."""
-    oracles = list(task.oracles)
+    oracles = task.oracles
 
     def run_engine() -> F32:
         theta = np.zeros(task.size)

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lasg_flwr import LasgError, LasgServer, simulate
 from lasg_flwr.cycle import check_kept
 from lasg_flwr.messages import Memory
@@ -51,6 +49,8 @@ class Comparison:
         η, D, d_max, c and H.
     target : float, optional
         Loss to reach; None is 1.02 x the final loss of dense SGD.
+    stop_at : float, optional
+        A run ends at the first evaluated loss at or below this.
     """
 
     dataset: str
@@ -65,6 +65,12 @@ class Comparison:
     batch: Batch
     hyperparameters: Hyperparameters
     target: float | None = None
+    stop_at: float | None = None
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether workers hold different numbers of examples, which then weigh."""
+        return self.partition.startswith(("dirichlet", "natural"))
 
     def runs(self) -> list[tuple[str, str]]:
         """Return (method, codec) of every run."""
@@ -101,6 +107,8 @@ def compare(
         What ``summary.json`` holds.
     """
     _check_kept(config, task.size)
+    for method in config.methods:
+        build_rule(method, config.hyperparameters, task.oracles)
     runs = [run_method(config, task, m, c, progress) for m, c in config.runs()]
     target = config.target if config.target is not None else _default_target(runs)
     for run in runs:
@@ -136,6 +144,7 @@ def summarise(
             "batch_fraction": config.batch.fraction,
             "l2": task.l2,
             "evaluate_every": config.evaluate_every,
+            **task.notes,
         },
         "runs": [run.totals for run in runs],
     }
@@ -156,6 +165,7 @@ def run_method(
     history: list[Row] = []
 
     def evaluate(server: LasgServer) -> None:
+        task.load_buffers(server.buffers)
         counts = {name: getattr(server.ledger, name) for name in _COUNTS}
         history.append(
             {
@@ -167,10 +177,14 @@ def run_method(
             }
         )
 
-    def after_round(server: LasgServer, report: RoundReport) -> None:
-        if server.round % config.evaluate_every == 0 or server.round == config.rounds:
+    def after_round(server: LasgServer, report: RoundReport) -> bool:
+        due = server.round % config.evaluate_every == 0
+        if due or server.round == config.rounds:
             evaluate(server)
         progress()
+        return (
+            due and config.stop_at is not None and history[-1]["loss"] <= config.stop_at
+        )
 
     wrapped = [wrap(oracle, method, parameters) for oracle in task.oracles]
     options: dict[str, Any] = {
@@ -179,9 +193,10 @@ def run_method(
         "memory": memory,
         "step": wrapped[0][1],
         "seed": config.seed,
-        "weights": "examples" if config.partition.startswith("dirichlet") else "equal",
+        "weights": "examples" if config.is_uneven else "equal",
+        "buffers": task.start_buffers(),
     }
-    theta = np.zeros(task.size, np.float32)
+    theta = task.start()
     evaluate(LasgServer(theta, **options))
     start = time.perf_counter()
     diverged = False

@@ -85,6 +85,7 @@ def disturb(rounds: int, keep_state: bool) -> Outcome:
             until(lambda: done() >= 1, 120)
             until(lambda: federation.kill("flwr-clientapp"), 60)
             until(lambda: done() >= 2, 180)
+            until((home / "state1").exists, 180)  # a slow node may miss a round
             time.sleep(4)  # into the next round
             federation.kill_node(1)
             if not keep_state:

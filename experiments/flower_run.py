@@ -34,7 +34,7 @@ def flwr_run(
         try:
             return subprocess.run(
                 command,
-                env=_environment(home),
+                env=environment(home),
                 capture_output=True,
                 text=True,
                 timeout=timeout,
@@ -44,7 +44,8 @@ def flwr_run(
             stop_daemons(home)
 
 
-def _environment(home: str) -> dict[str, str]:
+def environment(home: str) -> dict[str, str]:
+    """Return the environment of a SuperLink of its own, with its files in `home`."""
     with socket.socket() as a, socket.socket() as b:
         a.bind(("127.0.0.1", 0))
         b.bind(("127.0.0.1", 0))

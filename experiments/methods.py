@@ -10,10 +10,10 @@ from lasg_flwr.messages import Memory
 from lasg_flwr.oracle import Oracle
 from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Always, Rule
 from lasg_flwr.smoothness import local_steps_smoothness
+from lasg_flwr.steps import SGD, Constant, Decreasing, Schedule, ServerStep
 
+from .sparse import DEFAULT_TOP_K, top_k_spec
 from .sparse import METHOD as SPARSE_METHOD
-from .sparse import top_k_spec
-from .tasks import LinearOracle
 
 RULES: dict[str, type[Rule]] = {
     "sgd": Always,
@@ -28,8 +28,10 @@ RULES: dict[str, type[Rule]] = {
 }
 LOCAL = ("local-sgd", "fedprox", SPARSE_METHOD)
 """What sends updates of a model even where H = 1."""
-SPARSE_TOP_K = (0.01,)
-"""What `sparse-local-sgd` keeps where neither k nor another codec is named."""
+NO_SMOOTHNESS = (
+    "ps needs the smoothness L_m of every worker, which is known for linear models "
+    "only: leave ps out of --methods; pse estimates it"
+)
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,15 @@ class Hyperparameters:
         Threshold constant; None is 1/η² (1 with local steps).
     local_steps : int
         H.
+    k0 : float, optional
+        The server's steps are η_k = η / (1 + k/K_0), those of Theorem 3; None is η.
     proximal : float
         Of `fedprox`: μ of its term μ/2 ‖w − θ^k‖².
-    top_k : tuple of float or int
+    top_k : tuple of float or int, optional
         Of `sparse-local-sgd`: shares (below 1) or numbers of the coordinates that the
-        devices keep, cycled over them.
-    batch_growth : float
-        Of `sparse-local-sgd`: ρ.
+        devices keep, cycled over them; None is 0.01.
+    batch_growth : float, optional
+        Of `sparse-local-sgd`: ρ; None is 1.
     initial_batch : int, optional
         Of `sparse-local-sgd`: b^(0); None is the batch of the other methods.
 
@@ -67,26 +71,35 @@ class Hyperparameters:
     d_max: int = 10
     c: float | None = None
     local_steps: int = 1
+    k0: float | None = None
     proximal: float = 0.1
-    top_k: tuple[int | float, ...] = SPARSE_TOP_K
-    batch_growth: float = 1.0
+    top_k: tuple[int | float, ...] | None = None
+    batch_growth: float | None = None
     initial_batch: int | None = None
 
     def __post_init__(self) -> None:
-        initial = 1 if self.initial_batch is None else self.initial_batch
-        BatchSchedule(initial, self.batch_growth)
-        top_k_spec(self.top_k)
+        self.schedule(batch_size=1)
+        if self.top_k is not None:
+            top_k_spec(self.top_k)
+
+    def schedule(self, batch_size: int) -> BatchSchedule:
+        """Return b^(0) and ρ for a worker whose batch is `batch_size` otherwise."""
+        initial, growth = self.initial_batch, self.batch_growth
+        return BatchSchedule(
+            batch_size if initial is None else initial,
+            1.0 if growth is None else growth,
+        )
 
 
 def build_rule(
-    method: str, parameters: Hyperparameters, oracles: Sequence[LinearOracle]
+    method: str, parameters: Hyperparameters, oracles: Sequence[Oracle]
 ) -> Rule:
     """Return the rule of `method`, with the smoothness constants that PS needs.
 
     Raises
     ------
     ValueError
-        For an unknown method.
+        For an unknown method, or PS where an oracle does not know its smoothness.
     """
     if method not in RULES:
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(RULES)}")
@@ -104,7 +117,7 @@ def memory_and_codec(
     method: str,
     memory: Memory,
     codec: str,
-    top_k: Sequence[int | float] = SPARSE_TOP_K,
+    top_k: Sequence[int | float] | None = None,
 ) -> tuple[Memory, str]:
     """Return what a method runs with: sparse local SGD has error memory and Top-k.
 
@@ -117,7 +130,9 @@ def memory_and_codec(
     """
     if method != SPARSE_METHOD:
         return memory, codec
-    return "error", top_k_spec(top_k) if codec == "dense" else codec
+    if codec == "dense":
+        codec = top_k_spec(DEFAULT_TOP_K if top_k is None else top_k)
+    return "error", codec
 
 
 def local_steps_of(method: str, parameters: Hyperparameters) -> int:
@@ -126,29 +141,34 @@ def local_steps_of(method: str, parameters: Hyperparameters) -> int:
 
 
 def wrap(
-    oracle: LinearOracle, method: str, parameters: Hyperparameters
-) -> tuple[Oracle, float]:
-    """Return the oracle that a worker runs, and the server's step size for it."""
+    oracle: Oracle, method: str, parameters: Hyperparameters
+) -> tuple[Oracle, ServerStep]:
+    """Return the oracle that a worker runs, and the server's step for it."""
     steps = local_steps_of(method, parameters)
     if steps == 1 and method not in LOCAL:
-        return oracle, parameters.learning_rate
-    inner: Oracle = oracle
-    if method == SPARSE_METHOD:
-        inner = _grown(oracle, parameters)
+        return oracle, SGD(_schedule(parameters))
+    inner = _grown(oracle, parameters) if method == SPARSE_METHOD else oracle
     proximal = parameters.proximal if method == "fedprox" else 0.0
     local = LocalSteps(inner, steps, parameters.learning_rate, proximal=proximal)
-    return local, 1.0
+    return local, SGD(1.0)
 
 
-def _grown(oracle: LinearOracle, parameters: Hyperparameters) -> Oracle:
-    initial, growth = parameters.initial_batch, parameters.batch_growth
-    if initial is None and growth == 1.0:
+def _grown(oracle: Oracle, parameters: Hyperparameters) -> Oracle:
+    if parameters.initial_batch is None and parameters.batch_growth in (None, 1.0):
         return oracle
-    return GrowingBatches(oracle, BatchSchedule(initial or oracle.batch_size, growth))
+    batch_size: int = getattr(oracle, "batch_size", 1)
+    return GrowingBatches(oracle, parameters.schedule(batch_size))
 
 
-def _smoothness(oracle: LinearOracle, parameters: Hyperparameters) -> float:
-    value = oracle.smoothness()
+def _schedule(parameters: Hyperparameters) -> Schedule:
+    eta, k0 = parameters.learning_rate, parameters.k0
+    return Constant(eta) if k0 is None else Decreasing(2 / (eta * k0), k0)
+
+
+def _smoothness(oracle: Oracle, parameters: Hyperparameters) -> float:
+    if not hasattr(oracle, "smoothness"):
+        raise ValueError(NO_SMOOTHNESS)
+    value: float = oracle.smoothness()
     if parameters.local_steps == 1:
         return value
     return local_steps_smoothness(

@@ -16,7 +16,7 @@ from lasg_flwr.messages import Memory, ServerMemory
 from lasg_flwr.strategies import LasgResult, LasgStrategy
 from lasg_flwr.strategies.sampling import wait_for_nodes
 
-from .app_task import build_rule, hyperparameters, server_task
+from .app_task import build_rule, hyperparameters, methods, server_task
 from .tasks import Task
 
 app = ServerApp()
@@ -31,22 +31,21 @@ class _Trained:
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train with each method in turn, evaluate on the server, report the ledger."""
-    config = context.run_config
+    config, names = context.run_config, methods(context)
     workers = len(wait_for_nodes(grid.get_node_ids, int(config["min-nodes"])))
     task = server_task(context, workers)
-    results = {
-        method: _train(method, grid, context, task)
-        for method in str(config["method"]).split(",")
-    }
+    results = {name: _train(name, grid, context, task) for name in names}
     for method, trained in results.items():
         result, ledger = trained.result, trained.result.ledger
         log(
             INFO,
-            "%s: %d uploads, %d of dense SGD's %d payload bytes up, %s",
+            "%s: %d uploads; up: %d of dense SGD's %d payload bytes, in %d message "
+            "bytes; %s",
             method,
             ledger.uploads,
             ledger.uplink_bytes,
             ledger.sgd_uplink_bytes,
+            ledger.uplink_message_bytes,
             result.evaluate_metrics_serverapp[max(result.evaluate_metrics_serverapp)],
         )
     if path := str(config["result-file"]):
@@ -85,7 +84,7 @@ def _train(method: str, grid: Grid, context: Context, task: Task) -> _Trained:
         metrics["loss"], metrics["accuracy"] = task.loss(theta), task.accuracy(theta)
         return metrics
 
-    start = ArrayRecord({"theta": Array(np.zeros(task.size, np.float32))})
+    start = ArrayRecord({"theta": Array(task.start())})
     result = strategy.start(grid, start, num_rounds=rounds, evaluate_fn=evaluate)
     return _Trained(result, list(np.diff(finished)))
 

@@ -7,6 +7,8 @@ from typing import Any
 from lasg_flwr.cycle import cycle_from
 
 METHOD = "sparse-local-sgd"
+DEFAULT_TOP_K = (0.01,)
+"""What is kept where neither k nor another codec is named."""
 
 
 def parse_top_k(text: str) -> tuple[int | float, ...]:
@@ -63,7 +65,7 @@ def sparse_options(
     batch_growth: float | None,
     initial_batch: int | None,
 ) -> dict[str, Any]:
-    """Return the options that were given, as `Hyperparameters` has them.
+    """Return the options of `sparse-local-sgd` as `Hyperparameters` has them.
 
     Raises
     ------
@@ -73,20 +75,21 @@ def sparse_options(
     Examples
     --------
     >>> sparse_options(["sparse-local-sgd"], "0.01,20", None, 8)
-    {'top_k': (0.01, 20), 'initial_batch': 8}
+    {'top_k': (0.01, 20), 'batch_growth': 1.0, 'initial_batch': 8}
+    >>> sparse_options(["sgd"], None, None, None)
+    {}
     """
-    given: dict[str, Any] = {
-        "top_k": top_k,
-        "batch_growth": batch_growth,
-        "initial_batch": initial_batch,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    if given and METHOD not in methods:
-        option = next(iter(given)).replace("_", "-")
-        raise ValueError(
-            f"--{option} is for {METHOD} alone: add it to --methods, or leave the "
-            "option out"
-        )
-    if top_k is not None:
-        given["top_k"] = parse_top_k(top_k)
-    return given
+    if METHOD in methods:
+        return {
+            "top_k": DEFAULT_TOP_K if top_k is None else parse_top_k(top_k),
+            "batch_growth": 1.0 if batch_growth is None else batch_growth,
+            "initial_batch": initial_batch,
+        }
+    given = {"top-k": top_k, "batch-growth": batch_growth}
+    for option, value in {**given, "initial-batch": initial_batch}.items():
+        if value is not None:
+            raise ValueError(
+                f"--{option} is for {METHOD} alone: add it to --methods, or leave the "
+                "option out"
+            )
+    return {}

@@ -27,7 +27,7 @@ from lasg_flwr.codecs import TopK
 from lasg_flwr.cycle import codec_of
 from lasg_flwr.growing import BatchSchedule, GrowingBatches
 from lasg_flwr.local import LocalSteps
-from lasg_flwr.oracle import Oracle
+from lasg_flwr.oracle import Oracle, OracleWrapper
 from lasg_flwr.vectors import F32, F64
 
 from .sparse import top_k_spec
@@ -63,16 +63,13 @@ class Iteration:
     error_bound: float
 
 
-class _Noting:
+class _Noting(OracleWrapper):
     """An oracle that notes the points it was asked about, and its answers."""
 
     def __init__(self, oracle: Oracle) -> None:
         self.oracle = oracle
         self.points: list[F64] = []
         self.gradients: list[F64] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.oracle, name)
 
     @property
     def num_examples(self) -> int:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import wire
+from .codecs import codec_from, spec_of
 from .cycle import codec_of
 from .messages import Kind
 from .roster import Record
@@ -122,8 +123,10 @@ class PerWorkerAggregate(Aggregate):
             record.counted = True
         self._replaced += 1
         _add(self._incoming, new, record.weight)
-        record.held = upload.payload if self._keep_payloads else new
-        record.held_codec = upload.codec if self._keep_payloads else ""
+        record.held, record.held_codec = new, ""
+        if self._keep_payloads:
+            record.held = upload.payload
+            record.held_codec = spec_of(codec_of(upload.codec, record.key))
         _accept(record, upload)
 
     def settle(self) -> None:
@@ -153,7 +156,7 @@ class PerWorkerAggregate(Aggregate):
     def held(self, record: Record) -> F32:
         """Return h_m of a worker that is part of S."""
         if isinstance(record.held, bytes):
-            codec = codec_of(record.held_codec, record.key)
+            codec = codec_from(record.held_codec)
             return wire.decode(record.held, codec, self.total.size)
         if record.held is None:
             raise ValueError(f"nothing is held of worker {record.key}")

@@ -2,22 +2,29 @@
 
 import json
 import struct
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from hashlib import blake2b
 from math import isfinite, isnan, nan
 from typing import Any, Literal, NamedTuple, get_args
 
-import numpy as np
-
-from .codecs import Codec
-from .cycle import codec_of, cycle_from
+from .cycle import cycle_from
 from .errors import WireError
-from .rules import Rule, rule_from
+from .settings import U64, Memory, ServerMemory, Settings
 from .vectors import F32, NO_BUFFERS
 
-Memory = Literal["innovation", "gradient", "error"]
-ServerMemory = Literal["per-worker", "sum-only"]
+__all__ = [
+    "ID_BYTES",
+    "SESSION_BYTES",
+    "VERSION",
+    "Kind",
+    "Memory",
+    "Reply",
+    "Request",
+    "ServerMemory",
+    "Settings",
+    "upload_id",
+]
+
 Kind = Literal["skip", "innovation", "full"]
 
 VERSION = 2
@@ -26,95 +33,6 @@ _NO_ID = bytes(ID_BYTES)
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _REPLY = struct.Struct("<BBB16s16sQQddQIQ")
 _ID_HEAD = struct.Struct("<16sQQB")
-_U64 = 1 << 64
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What server and workers agree on for a run; chosen on the server alone.
-
-    Attributes
-    ----------
-    rule, codec : str
-        String forms. The worker's form of a rule has neither c nor L_m; the codec may
-        be a cycle over workers, see `lasg_flwr.cycle`.
-    memory : {"innovation", "gradient", "error"}
-        What an upload is relative to: the last decoded gradient, nothing, or what
-        earlier uploads left out.
-    server_memory : {"per-worker", "sum-only"}
-        Whether the server holds every h_m, or only their weighted sum: O(p).
-    seed : int
-        Seed of the run, for batches and rounding.
-    """
-
-    rule: str
-    codec: str
-    memory: Memory
-    server_memory: ServerMemory
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.memory not in get_args(Memory):
-            raise ValueError(
-                f"unknown memory {self.memory!r}: choose one of {get_args(Memory)}"
-            )
-        if self.server_memory not in get_args(ServerMemory):
-            raise ValueError(
-                f"unknown server memory {self.server_memory!r}: choose one of "
-                f"{get_args(ServerMemory)}"
-            )
-        if not isinstance(self.seed, int) or not 0 <= self.seed < _U64:
-            raise ValueError(
-                f"seed must be an integer in [0, 2**64), got {self.seed!r}"
-            )
-        codecs = cycle_from(self.codec)
-        if self.memory == "error":
-            self._check_error_memory()
-        if self.memory == "gradient" and self.server_memory == "sum-only":
-            raise ValueError(
-                "gradient memory needs server_memory='per-worker': the server must "
-                "subtract a worker's old gradient; or choose memory='innovation'"
-            )
-        if self.memory == "gradient" and any(c.omega(2) is None for c in codecs):
-            raise ValueError(
-                f"codec {self.codec!r} is biased, so it cannot be used with gradient "
-                "memory; choose memory='innovation' or an unbiased codec"
-            )
-        _ = self.rule_object
-
-    def _check_error_memory(self) -> None:
-        if self.rule_object.decided_by != "nobody":
-            raise ValueError(
-                f"error memory reuses nothing, so rule {self.rule!r} cannot "
-                "skip: choose rule='sgd', or memory='innovation'"
-            )
-        if self.server_memory != "per-worker":
-            raise ValueError(
-                "error memory keeps no vector for a worker at the server: leave "
-                "server_memory at 'per-worker'"
-            )
-
-    @cached_property
-    def rule_object(self) -> Rule:
-        """The rule."""
-        return rule_from(self.rule)
-
-    def codec_for(self, key: int) -> Codec:
-        """Return the codec of the worker `key`."""
-        return codec_of(self.codec, key)
-
-    @cached_property
-    def h_dtype(self) -> type[np.floating[Any]]:
-        """Precision in which a worker keeps h_m: in float32 sums would drift."""
-        return np.float64 if self.server_memory == "sum-only" else np.float32
-
-    @cached_property
-    def sends_innovations(self) -> bool:
-        """Whether a worker with a known base sends g − h_m rather than g."""
-        if self.memory != "innovation":
-            return False
-        lossless = all(codec.lossless for codec in cycle_from(self.codec))
-        return self.server_memory == "sum-only" or not lossless
 
 
 class Request(NamedTuple):
@@ -196,7 +114,7 @@ class Request(NamedTuple):
 
     def check(self) -> None:
         """Raise ValueError unless round, threshold, force and codec make sense."""
-        if not isinstance(self.round, int) or not 0 <= self.round < _U64:
+        if not isinstance(self.round, int) or not 0 <= self.round < U64:
             raise ValueError(f"bad round {self.round!r}")
         if not isinstance(self.threshold, float | int) or not self.threshold >= 0:
             raise ValueError(f"bad threshold {self.threshold!r}")

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from .vectors import F32
+from .vectors import F32, NO_BUFFERS
 
 
 @runtime_checkable
@@ -120,3 +120,38 @@ def check_oracle(oracle: Oracle) -> None:
             f"the oracle has num_examples={oracle.num_examples}: a worker needs at "
             "least one training example; leave workers without data out"
         )
+
+
+def check_form(gradient: Any, theta: F32, key: int) -> None:
+    """Raise ValueError unless `gradient` is one at `theta`, by its form."""
+    if not isinstance(gradient, np.ndarray):
+        raise ValueError(
+            f"the oracle of worker {key} returned a {type(gradient).__name__}, "
+            "expected a NumPy array: convert it, as with tensor.numpy(force=True)"
+        )
+    if gradient.shape != theta.shape or gradient.dtype.char != "f":
+        raise ValueError(
+            f"the oracle of worker {key} returned a gradient of shape {gradient.shape} "
+            f"and dtype {gradient.dtype}, expected {theta.shape} and float32: return "
+            "g.astype(np.float32)"
+        )
+
+
+def buffers_of(oracle: Oracle, expected: F32, key: int) -> F32:
+    """Return a copy of an oracle's buffers; none where it does not know of any.
+
+    Raises
+    ------
+    ValueError
+        If they are not as many as the server's, `expected`.
+    """
+    if not hasattr(oracle, "buffers"):
+        return NO_BUFFERS
+    values = np.array(oracle.buffers(), np.float32)
+    if values.shape != expected.shape:
+        raise ValueError(
+            f"the oracle of worker {key} has buffers of shape {values.shape}, the "
+            f"server's have {expected.shape}: hand the model's buffers to the server "
+            "as well"
+        )
+    return values

@@ -30,6 +30,11 @@ HEADER_KEY = "lasg"
 UPDATE_KEY = "lasg.update"
 """In a reply's metrics: the gradient is a pseudo-gradient, its step must be 1."""
 LAYOUT_KEY = "lasg.layout"
+APP_ARRAYS_KEY = "lasg.app-arrays"
+APP_CONFIG_KEY = "lasg.app-config"
+"""In a request's config: how the records of a Message-API app are called."""
+ARRAYS_KEY = "arrays"
+CONFIG_KEY = "config"
 STATE_KEY = "lasg.state"
 EXAMPLES_KEY = "num-examples"
 _EMPTY = "_empty"
@@ -82,7 +87,7 @@ def _config(fields: Mapping[str, Any]) -> ConfigRecord:
 
 def user_config(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Return the entries of a client's config that are not this package's."""
-    ours = (HEADER_KEY, LAYOUT_KEY)
+    ours = (HEADER_KEY, LAYOUT_KEY, APP_ARRAYS_KEY, APP_CONFIG_KEY)
     return {name: value for name, value in config.items() if name not in ours}
 
 
@@ -279,19 +284,26 @@ def numpy_parts(content: RecordDict) -> tuple[list[NDArray[Any]], dict[str, Scal
     return [array.numpy() for array in arrays.values()], values
 
 
+def app_keys(arrays: str, config: str) -> dict[str, str]:
+    """Return the config entries that tell `app_content` other names than the usual."""
+    asked = {APP_ARRAYS_KEY: arrays, APP_CONFIG_KEY: config}
+    usual = {APP_ARRAYS_KEY: ARRAYS_KEY, APP_CONFIG_KEY: CONFIG_KEY}
+    return {key: name for key, name in asked.items() if name != usual[key]}
+
+
 def app_content(
     arrays: Mapping[str, NDArray[Any]],
     config: Mapping[str, Scalar],
     prefix: str = "fitins",
 ) -> RecordDict:
-    """Return a model and a config as ClientApps of both kinds expect them."""
+    """Return a model and a request's config as ClientApps of both kinds expect them."""
     named = named_arrays(arrays)
     by_position = {str(i): array for i, array in enumerate(named.values())}
-    values = _config(config)
+    values = _config(user_config(config))
     return RecordDict(
         {
-            "arrays": named,
-            "config": values,
+            str(config.get(APP_ARRAYS_KEY, ARRAYS_KEY)): named,
+            str(config.get(APP_CONFIG_KEY, CONFIG_KEY)): values,
             f"{prefix}.parameters": ArrayRecord(by_position),
             f"{prefix}.config": values,
         }

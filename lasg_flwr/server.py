@@ -4,9 +4,8 @@ import copy
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from .aggregate import (
     Upload,
 )
 from .buffers import BufferMean
-from .cycle import CodecChoice, check_kept, codec_of, cycle_from, cycle_spec
+from .cycle import CodecChoice, check_kept, cycle_from, cycle_spec
 from .errors import CodecSizeError, LasgError, WireError
 from .history import StepHistory
 from .ledger import Ledger
@@ -34,67 +33,18 @@ from .messages import (
     upload_id,
 )
 from .roster import IterateStore, Record, Roster
+from .rounds import Kept, OpenRound, RoundReport, Verdict, decoded
 from .rules import Rule, ServerRule, rule_from, worker_spec
 from .screen import NormScreen
 from .steps import SGD, ServerStep
 from .vectors import F32, frozen, is_finite, squared_distance
 
+__all__ = ["LasgServer", "RoundReport", "Verdict", "Weighting", "check_options"]
+
 Weighting = Literal["equal", "examples"]
 
 
-class Verdict(NamedTuple):
-    """What became of a reply: kept, or the reason why it changed nothing."""
-
-    kept: bool
-    reason: str = ""
-    detail: str = ""
-
-
 _KEPT = Verdict(True)
-
-
-class RoundReport(NamedTuple):
-    """What happened in a round.
-
-    Attributes
-    ----------
-    round : int
-        k.
-    threshold : float
-        T^k.
-    contacted, uploaded, skipped, refused : int
-        Requests sent; replies kept that upload or skip; replies refused.
-    moved : bool
-        Whether θ was moved.
-    new_start : bool
-        Whether all workers will be refreshed (sum-only memory).
-    """
-
-    round: int
-    threshold: float
-    contacted: int
-    uploaded: int
-    skipped: int
-    refused: int
-    moved: bool
-    new_start: bool
-
-
-@dataclass(slots=True)
-class _Round:
-    """The round that is open: who was asked, and what was kept."""
-
-    threshold: float
-    contacted: int = 0
-    asked: dict[int, tuple[Request, Record | None]] = field(default_factory=dict)
-    order: list[tuple[int, int]] = field(default_factory=list)
-    next: int = 0
-    strangers: bool = False
-    answered: dict[int, int] = field(default_factory=dict)
-    waiting: dict[int, tuple[int, Reply, Upload]] = field(default_factory=dict)
-    uploaded: int = 0
-    skipped: int = 0
-    refused: int = 0
 
 
 class LasgServer:
@@ -205,7 +155,7 @@ class LasgServer:
         self.screen = NormScreen(norm_bound)
         self.model_bytes = model_bytes or self.theta.nbytes + self.buffers.nbytes
         self.aggregate = _aggregate(self.settings, self.theta.size)
-        self._open: _Round | None = None
+        self._open: OpenRound | None = None
         if memory == "error":
             check_kept(spec, self.theta.size)
 
@@ -249,7 +199,7 @@ class LasgServer:
             Nodes to contact; the others are left alone this round.
         """
         self.check_between_rounds("open a round")
-        opened = _Round(self.threshold)
+        opened = OpenRound(self.session, self.round, self.threshold)
         distances: dict[int, float] = {}
         requests = []
         reachable = 0
@@ -260,14 +210,8 @@ class LasgServer:
             if force is None:
                 continue
             request = self._request(record, force, opened.threshold)
-            opened.asked[node] = (request, record)
+            opened.ask(node, request, record)
             requests.append((node, request))
-            if record is None:
-                opened.strangers = True
-            else:
-                opened.order.append((record.key, node))
-        opened.order.sort()
-        opened.contacted = len(requests)
         self._open = opened
         dense = wire.HEADER_BYTES + self.theta.nbytes
         if self.buffers.size:
@@ -289,14 +233,17 @@ class LasgServer:
             What it says.
         """
         self.ledger.uplink_bytes += len(reply.payload) + len(reply.buffers)
+        current = self._open
         try:
-            self._keep(node, reply)
+            if current is None:
+                raise WireError("other round: no round is open")
+            self._keep(current, node, reply)
         except WireError as refusal:
             reason = str(refusal).partition(":")[0]
             self.refuse(reason)
             return Verdict(False, reason, str(refusal))
-        if self._open is not None and self._open.waiting:
-            self._apply_ready()
+        for kept in current.ready():
+            self._apply(current, kept)
         return _KEPT
 
     def refuse(self, reason: str) -> None:
@@ -316,8 +263,8 @@ class LasgServer:
         if self._open is None:
             raise LasgError("no round is open: call open_round first")
         current = self._open
-        for key in sorted(current.waiting):
-            self._apply(*current.waiting[key])
+        for kept in current.rest():
+            self._apply(current, kept)
         self._open = None
         self.screen.settle()
         self.aggregate.settle()
@@ -327,16 +274,7 @@ class LasgServer:
         self.round += 1
         self.iterates.drop_until(self.round - self.rule.max_delay)
         self.ledger.rounds += 1
-        return RoundReport(
-            self.round - 1,
-            current.threshold,
-            current.contacted,
-            current.uploaded,
-            current.skipped,
-            current.refused,
-            moved,
-            new_start,
-        )
+        return current.report(moved, new_start)
 
     def leave(self, key: int) -> None:
         """Take a worker out: it is not coming back, or not soon.
@@ -388,84 +326,29 @@ class LasgServer:
             self.buffers,
         )
 
-    def _keep(self, node: int, reply: Reply) -> None:
-        current = self._open
-        if (
-            current is None
-            or reply.session != self.session
-            or reply.round != self.round
-        ):
-            raise WireError("other round: the reply is not to this session and round")
-        if node not in current.asked:
-            if node in current.answered.values():
-                raise WireError("duplicate: this node has answered in this round")
-            raise WireError("unsolicited: this node was not asked in this round")
-        request, record = current.asked[node]
-        if record is not None and record.key != reply.key:
-            raise WireError(
-                f"foreign key: the node is bound to key {record.key}, not {reply.key}"
-            )
-        if reply.key in current.answered:
-            raise WireError(
-                f"duplicate key: two live nodes answer with key {reply.key}; give each "
-                "client its own partition-id"
-            )
-        if reply.base is not None and reply.base != request.have:
-            raise WireError("foreign base: the reply builds on another upload")
-        if reply.kind == "skip":
-            if reply.base is None or request.force or reply.body():
-                raise WireError("illegal skip: an upload was due, or bytes came along")
-            current.skipped += 1
-            self.ledger.skips += 1
-        else:
-            current.waiting[reply.key] = (node, reply, self._decoded(request, reply))
-        del current.asked[node]
-        current.answered[reply.key] = node
+    def _keep(self, current: OpenRound, node: int, reply: Reply) -> None:
+        request = current.check(node, reply)
+        upload = None if reply.kind == "skip" else self._upload(request, reply)
+        current.keep(node, reply, upload)
+        self.ledger.skips += upload is None
         self.ledger.gradient_evaluations += reply.gradient_evaluations
 
-    def _decoded(self, request: Request, reply: Reply) -> Upload:
-        if not reply.is_sane():
-            raise WireError("bad header: examples or ratio out of range")
-        full = reply.kind == "full"
-        if not full and (reply.base is None or not self.settings.sends_innovations):
-            raise WireError("illegal innovation: without a base, or in a run without")
-        spec = request.full_codec if full else self.settings.codec
-        codec, size = codec_of(spec, reply.key), self.theta.size
-        damped = not full or self.settings.memory == "error"
-        gain = codec.innovation_gain(size) if damped else 1.0
-        try:
-            decoded = wire.decode(reply.payload, codec, size, gain)
-        except WireError as error:
-            raise WireError(f"undecodable: {error}") from None
+    def _upload(self, request: Request, reply: Reply) -> Upload:
+        vector, codec = decoded(request, reply)
         buffers = self.buffer_mean.decode(reply.buffers)
-        self.screen.check(reply.key, reply.kind, decoded)
+        self.screen.check(reply.key, reply.kind, vector)
         return Upload(
             reply.kind,
-            decoded,
+            vector,
             reply.payload,
-            spec,
+            codec,
             upload_id(request.have, reply),
             self.round,
             buffers,
         )
 
-    def _apply_ready(self) -> None:
-        """Apply kept replies in key order, as far as no smaller key can still come."""
-        current = self._open
-        if current is None or current.strangers:
-            return
-        while current.next < len(current.order):
-            key, node = current.order[current.next]
-            if node in current.asked:
-                return
-            current.next += 1
-            if key in current.waiting:
-                self._apply(*current.waiting.pop(key))
-
-    def _apply(self, node: int, reply: Reply, upload: Upload) -> None:
-        current = self._open
-        if current is None:
-            raise LasgError("no round is open")
+    def _apply(self, current: OpenRound, kept: Kept) -> None:
+        node, reply, upload = kept
         record = self._bind(node, reply)
         current.uploaded += 1
         self.ledger.uploads += 1

@@ -16,7 +16,7 @@ from .memories import (
     encode_with_error,
 )
 from .messages import Kind, Reply, Request, upload_id
-from .oracle import Oracle, check_oracle
+from .oracle import Oracle, buffers_of, check_form, check_oracle
 from .random import BATCH, CODEC, KeyedGenerators
 from .rules import Evidence, WorkerRule, decide
 from .vectors import F32, F64, NO_BUFFERS, is_finite
@@ -132,7 +132,7 @@ class LasgWorker:
         if task is None:
             return None
         gradient = self._gradient(request.theta, task)
-        values = self._read_buffers(request)
+        values = buffers_of(self.oracle, request.buffers, self.key)
         second = None
         if task.second_point is not None:
             second = self._gradient(task.second_point, task)
@@ -142,19 +142,6 @@ class LasgWorker:
         if hasattr(self.oracle, "load_buffers"):
             self.oracle.load_buffers(task.request.buffers)
         return self.oracle.gradient(theta, task.batch)
-
-    def _read_buffers(self, request: Request) -> F32:
-        """Return a copy of the oracle's buffers, as the last gradient left them."""
-        if not hasattr(self.oracle, "buffers"):
-            return NO_BUFFERS
-        values = np.array(self.oracle.buffers(), np.float32)
-        if values.shape != request.buffers.shape:
-            raise ValueError(
-                f"the oracle of worker {self.key} has buffers of shape {values.shape}, "
-                f"the server's have {request.buffers.shape}: hand the model's buffers "
-                "to the server as well"
-            )
-        return values
 
     def begin(self, request: Request) -> Task | None:
         """Find what the request needs: the batch, and where a second gradient."""
@@ -167,7 +154,7 @@ class LasgWorker:
                 f"{self.key} expects ({self._size},): server and client hold other "
                 "models"
             )
-        self._read_buffers(request)  # refuses other buffers than the server's
+        buffers_of(self.oracle, request.buffers, self.key)  # refuses other models
         base = self._base(request.have)
         kept = None if base is None else base.evidence
         rule = request.settings.rule_object
@@ -197,9 +184,9 @@ class LasgWorker:
         """Decide, and answer with a skip or an upload; `values` are the buffers."""
         request, base = task.request, task.base
         rule = request.settings.rule_object
-        self._check_form(gradient, request)
+        check_form(gradient, request.theta, self.key)
         if second is not None:
-            self._check_form(second, request)
+            check_form(second, request.theta, self.key)
         by_worker = rule.decided_by == "worker"
         lhs = nan
         if by_worker and not task.forced and task.kept is not None:
@@ -214,6 +201,15 @@ class LasgWorker:
             return reply._replace(buffers=buffers.encode(values))
         self.state = WorkerState(base, None, (request.session, request.round))
         return self._reply(task, "skip", b"", lhs, second, None)
+
+    def _check_finite(
+        self, values: F32, request: Request, what: str = "gradient"
+    ) -> None:
+        if not is_finite(values):
+            raise NonFiniteGradientError(
+                f"worker {self.key} in round {request.round}: NaN or infinity in its "
+                f"{what}: check its data, or lower the learning rate"
+            )
 
     def _encoded(self, request: Request, base: Slot | None, gradient: F32) -> Encoded:
         settings = request.settings
@@ -298,26 +294,3 @@ class LasgWorker:
             self.oracle.num_examples,
             (1 if second is None else 2) * self._gradients_per_call,
         )
-
-    def _check_form(self, gradient: F32, request: Request) -> None:
-        if not isinstance(gradient, np.ndarray):
-            raise ValueError(
-                f"the oracle of worker {self.key} returned a "
-                f"{type(gradient).__name__}, expected a NumPy array: convert it, as "
-                "with tensor.numpy(force=True)"
-            )
-        if gradient.shape != request.theta.shape or gradient.dtype.char != "f":
-            raise ValueError(
-                f"the oracle of worker {self.key} returned a gradient of shape "
-                f"{gradient.shape} and dtype {gradient.dtype}, expected "
-                f"{request.theta.shape} and float32: return g.astype(np.float32)"
-            )
-
-    def _check_finite(
-        self, values: F32, request: Request, what: str = "gradient"
-    ) -> None:
-        if not is_finite(values):
-            raise NonFiniteGradientError(
-                f"worker {self.key} in round {request.round}: NaN or infinity in its "
-                f"{what}: check its data, or lower the learning rate"
-            )

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from lasg_flwr import wire
 from lasg_flwr.aggregate import SumOnlyAggregate
+from lasg_flwr.codecs import Dense
 from lasg_flwr.messages import Reply, Request
 from lasg_flwr.server import LasgServer
 from lasg_flwr.snapshot import capture, restore
 from lasg_flwr.vectors import F32, F64
 from lasg_flwr.worker import LasgWorker
 
-from .problems import LeastSquares, least_squares
+from .problems import LeastSquares, Running, least_squares
 
 WORKERS = 20
 DELAY = 100
@@ -104,7 +106,8 @@ class Chaos:
         self.options: dict[str, Any] = {"step": 0.05, "seed": seed, **options}
         self.rng = np.random.default_rng([seed, 99])
         self.server = self._new_server()
-        self.workers = [LasgWorker(o, k) for k, o in enumerate(self.problem)]
+        self.workers = [self._new_worker(key) for key in range(WORKERS)]
+        self.arrived: dict[int, F32] = {}
         self.book = Book()
         self.late_requests: list[tuple[int, Request]] = []
         self.late_replies: list[tuple[int, Reply]] = []
@@ -118,6 +121,10 @@ class Chaos:
     def _new_server(self) -> LasgServer:
         theta = np.zeros(self.problem[0].size, np.float32)
         return LasgServer(theta, **self.options)
+
+    def _new_worker(self, key: int) -> LasgWorker:
+        oracle = self.problem[key]
+        return LasgWorker(Running(oracle) if "buffers" in self.options else oracle, key)
 
     def _capture(self) -> Any:
         arrays, meta = capture(self.server)
@@ -155,10 +162,10 @@ class Chaos:
             arrays, meta, counted, aside = self.saved
             restore(self.server, arrays, meta)
             self.book.counted, self.book.aside = dict(counted), dict(aside)
-        for key, oracle in enumerate(self.problem):
+        for key in range(WORKERS):
             if self._happens(self.odds.restart):
                 self.wipes += 1
-                self.workers[key] = LasgWorker(oracle, key)
+                self.workers[key] = self._new_worker(key)
 
     def _round(self) -> None:
         for node, request in self.server.open_round(range(WORKERS)):
@@ -169,9 +176,10 @@ class Chaos:
                 self.late_requests.append((node, request))
             self._answer(node, request)
         self._strays()
-        before = self.server.round
+        before, buffers = self.server.round, self.server.buffers
         report = self.server.close_round()
         assert self.server.round == before + 1
+        self._check_buffers(buffers)
         self.book.update(self.server, report.new_start)
         self.idle = 0 if report.uploaded else self.idle + 1
         self.longest_idle = max(self.longest_idle, self.idle)
@@ -186,7 +194,23 @@ class Chaos:
         elif self._happens(self.odds.stray):
             self.late_replies.append((node, reply))
         else:
-            self.server.receive(node, reply)
+            self._receive(node, reply)
+
+    def _receive(self, node: int, reply: Reply) -> None:
+        if self.server.receive(node, reply).kept and reply.buffers:
+            values = wire.decode(reply.buffers, Dense(), Running.width)
+            self.arrived[reply.key] = values
+
+    def _check_buffers(self, before: F32) -> None:
+        """b is the mean of what this round's uploads brought, or what it was."""
+        total, weight = np.zeros(Running.width), 0.0
+        for key in sorted(self.arrived):
+            w = self.server.roster.records[key].weight
+            total += w * self.arrived[key].astype(np.float64)
+            weight += w
+        expected = (total / weight).astype(np.float32) if weight else before
+        assert self.server.buffers.tobytes() == expected.tobytes()
+        self.arrived.clear()
 
     def _strays(self) -> None:
         """Deliver what is late: repeated requests, and replies of earlier rounds."""
@@ -198,7 +222,7 @@ class Chaos:
             self._answer(node, request)
         while self.late_replies and self._happens(0.5):
             self.strays += 1
-            self.server.receive(*self._draw(self.late_replies))
+            self._receive(*self._draw(self.late_replies))
 
     def _draw(self, queue: list[Any]) -> Any:
         return queue.pop(int(self.rng.integers(len(queue))))

@@ -1,5 +1,6 @@
 """Small learning problems that the tests share."""
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,14 +61,14 @@ class Running:
         self.oracle = oracle
         self.num_examples = oracle.num_examples
         self.values = np.zeros(self.width, np.float32)
-        self.calls: list[tuple[F32, F32]] = []
+        self.calls: deque[tuple[F32, F32]] = deque(maxlen=16)
 
     def draw(self, rng: np.random.Generator) -> Any:
         return self.oracle.draw(rng)
 
     def load_buffers(self, values: F32) -> None:
         assert not values.flags.writeable
-        self.values = values.copy()
+        self.values[:] = values  # in place, as a module's buffers are
 
     def buffers(self) -> F32:
         return self.values

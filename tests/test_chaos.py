@@ -17,6 +17,7 @@ from lasg_flwr.strategies import LasgStrategy
 
 from .chaos import CALM, WORKERS, Book, Chaos, Odds, loss, oracles, sum_error
 from .inprocess import InProcessGrid
+from .problems import Running
 
 SETUPS: dict[str, dict[str, Any]] = {
     "wk2": {"rule": "wk2"},
@@ -27,7 +28,11 @@ SETUPS: dict[str, dict[str, Any]] = {
         "server_memory": "sum-only",
     },
     "lag gradient": {"rule": "lag", "memory": "gradient"},
-    "pse sum-only": {"rule": "pse", "server_memory": "sum-only"},
+    "pse sum-only, buffers": {
+        "rule": "pse",
+        "server_memory": "sum-only",
+        "buffers": np.zeros(Running.width),
+    },
     "wk1": {"rule": "wk1"},
 }
 LONGEST_IDLE = 101  # D, and one: then everybody has been forced

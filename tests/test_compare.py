@@ -3,18 +3,22 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
 
 from experiments.__main__ import DEFAULTS, app
+from experiments.app_task import methods
 from experiments.compare import Comparison, compare
+from experiments.local_steps_study import STEPS, run_seed
 from experiments.methods import Hyperparameters
-from experiments.tasks import Batch
+from experiments.tasks import Batch, build_task
 
 from .real_data import task_or_skip
 
+SPARSE = ("--methods", "sgd,sparse-local-sgd")
 ALL = "sgd,lag,wk1,wk2,ps,pse"
 RUN_FIELDS = {
     *("method", "codec", "memory", "local_steps", "uploads", "downloads"),
@@ -99,6 +103,37 @@ def test_sparse_local_sgd_has_error_memory_and_sends_less(tmp_path: Path) -> Non
     assert sparse["final_loss"] < 2.0
 
 
+def test_sparse_local_sgd_takes_k_by_device_and_growing_batches(tmp_path: Path) -> None:
+    options = ("--rounds", "20", "--local-steps", "5", "--methods",
+               "sgd,sparse-local-sgd", "--top-k", "0.01, 13", "--batch-growth", "1.01",
+               "--initial-batch", "4")  # fmt: skip
+    done = invoke(*options, "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "and 1 more" in " ".join(done.output.split())
+    summary = summary_of(tmp_path)
+    parameters = summary["parameters"]
+    assert parameters["top_k"] == [0.01, 13]
+    assert (parameters["batch_growth"], parameters["initial_batch"]) == (1.01, 4)
+    _, sparse = summary["runs"]
+    assert sparse["codec"] == "topk:fraction=0.01;topk:k=13"
+    assert (sparse["memory"], sparse["local_steps"]) == ("error", 5)
+    # ten workers; 6 or 13 values of 4 bytes, a header, indices of 10 bits at most
+    least, most = 200 * (12 + 4 + 6 * 4), 200 * (12 + 8 + 8 + 13 * 6)
+    assert least < sparse["uplink_bytes"] < most
+    plain = invoke(*options[:6], "--out", str(tmp_path))
+    assert plain.exit_code == 0
+    (_, other) = summary_of(tmp_path)["runs"]
+    assert other["final_loss"] != sparse["final_loss"]
+
+
+def test_the_flower_app_refuses_methods_with_local_steps() -> None:
+    context = SimpleNamespace(run_config={"method": "wk2,sparse-local-sgd"})
+    with pytest.raises(ValueError, match="the clients of this app do not"):
+        methods(cast(Any, context))
+    context.run_config["method"] = "wk2,sgd"
+    assert methods(cast(Any, context)) == ["wk2", "sgd"]
+
+
 def test_a_target_that_is_not_reached_is_null(tmp_path: Path) -> None:
     options = ("--rounds", "10", "--methods", "wk2", "--target", "0.001")
     assert invoke(*options, "--out", str(tmp_path)).exit_code == 0
@@ -123,6 +158,16 @@ def test_a_target_that_is_not_reached_is_null(tmp_path: Path) -> None:
         (("--max-delay", "5", "--methods", "wk1"), "WK1 needs max_delay >= d_max"),
         (("--learning-rate", "0"), "step size must be finite and > 0"),
         (("--workers", "100000"), "100000"),
+        (("--top-k", "0.1"), "--top-k is for sparse-local-sgd alone"),
+        (("--batch-growth", "2"), "--batch-growth is for sparse-local-sgd alone"),
+        ((*SPARSE, "--top-k", "0"), "'0' is neither a share in (0, 1) nor an integer"),
+        ((*SPARSE, "--top-k", "0.1,x"), "'x' is neither"),
+        ((*SPARSE, "--top-k", "1.5"), "'1.5' is neither"),
+        ((*SPARSE, "--top-k", "651"), "choose k in [1, 650]"),
+        ((*SPARSE, "--batch-growth", "0.9"), "must be finite and >= 1, got 0.9"),
+        ((*SPARSE, "--batch-growth", "nan"), "must be finite and >= 1, got nan"),
+        ((*SPARSE, "--initial-batch", "0"), "must be an integer >= 1, got 0"),
+        ((*SPARSE, "--local-steps", "0"), "0 is not in the range x>=1"),
     ],
 )
 def test_bad_arguments_end_with_a_clear_error(
@@ -205,3 +250,36 @@ def test_the_codec_study_ranks_by_bytes(tmp_path: Path) -> None:
     assert runs[0]["x_fewer_bytes"] == 1.0
     best = max(runs, key=lambda r: r["x_fewer_bytes"] or 0)
     assert best["codec"] == "topk:fraction=0.05"
+
+
+def test_a_run_stops_where_it_is_told_and_steps_may_decrease() -> None:
+    task = build_task("digits", 4, "iid", Batch(size=16))
+
+    def run(stop_at: float | None, k0: float | None) -> list[dict[str, Any]]:
+        config = Comparison(
+            "digits", "iid", ("sgd",), ("dense",), "innovation", 4, 40, 5, 0,
+            Batch(), Hyperparameters(0.1, k0=k0), None, stop_at,
+        )  # fmt: skip
+        return compare(config, task)[0]
+
+    whole = run(None, None)
+    stopped = run(whole[4]["loss"], None)
+    assert stopped == whole[:5]
+    slower = run(None, 10.0)
+    assert whole[0]["loss"] == slower[0]["loss"]
+    assert whole[-1]["loss"] < slower[-1]["loss"] < whole[1]["loss"]
+
+
+def test_the_parts_of_the_study_of_local_steps_multiply() -> None:
+    task_or_skip("mnist35", 10, "by-label", Batch(size=1))
+    wanted = ("SGD", "local steps, laziness", "all three", "all three, 10 % Top-k")
+    steps = [step for step in STEPS if step[0] in wanted]
+    found = {row["label"]: row for row in run_seed(0, steps_of=steps)}
+    sgd, everything = found["SGD"], found["all three"]
+    assert everything["uplink_bytes_to_target"] * 500 <= sgd["uplink_bytes_to_target"]
+    assert found["local steps, laziness"]["uploads_to_target"] <= 200
+    fedavg_bytes = 100 * 10 * (12 + 4 * 785)
+    assert everything["uplink_bytes_to_target"] * 90 <= fedavg_bytes
+    assert everything["uplink_bytes_to_target"] < everything["fixed_width_bytes"]
+    best = found["all three, 10 % Top-k"]["uplink_bytes_to_target"]
+    assert best * 1000 <= sgd["uplink_bytes_to_target"]

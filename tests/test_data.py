@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 
 from experiments import data
+from experiments.data import files, linear, sources
 
 REAL = os.environ.get("LASG_DATA")
 
@@ -44,7 +45,7 @@ def hermetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accept made-up files."""
-    monkeypatch.setattr(data, "_verify", lambda *args: None)
+    monkeypatch.setattr(files, "verify", lambda *args: None)
 
 
 def _real(*files: str) -> Path:
@@ -58,7 +59,7 @@ def _real(*files: str) -> Path:
 
 
 def _mnist_files() -> list[str]:
-    return [f"mnist/{s.file}" for pair in data._MNIST.values() for s in pair]
+    return [f"mnist/{s.file}" for pair in sources.MNIST.values() for s in pair]
 
 
 def _idx(values: ArrayLike) -> bytes:
@@ -74,7 +75,7 @@ def _put(path: Path, packed: bytes) -> Path:
 
 
 def _put_mnist(folder: Path, images: ArrayLike, labels: ArrayLike) -> None:
-    for pair in data._MNIST.values():
+    for pair in sources.MNIST.values():
         for source, values in zip(pair, (images, labels), strict=True):
             _put(folder / source.file, gzip.compress(_idx(values)))
 
@@ -133,7 +134,7 @@ def test_missing_file_error_says_what_where_and_how(
 
 def test_search_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASG_DATA", str(tmp_path / "env"))
-    folders = data._folders(data._IJCNN1_TRAIN, tmp_path / "arg")
+    folders = files.folders(sources.IJCNN1_TRAIN, tmp_path / "arg")
     expected = ["arg/ijcnn1", "arg", "env/ijcnn1", "env", "cache/ijcnn1"]
     assert folders == [tmp_path / part for part in expected]
 
@@ -144,9 +145,9 @@ def test_data_dir_comes_before_the_environment(
 ) -> None:
     monkeypatch.setenv("LASG_DATA", str(tmp_path / "env"))
     _put(tmp_path / "env/ijcnn1/ijcnn1.bz2", bz2.compress(b"environment"))
-    assert data._content([data._IJCNN1_TRAIN], None) == b"environment"
+    assert files.read_content([sources.IJCNN1_TRAIN], None) == b"environment"
     _put(tmp_path / "arg/ijcnn1.bz2", bz2.compress(b"argument"))
-    assert data._content([data._IJCNN1_TRAIN], tmp_path / "arg") == b"argument"
+    assert files.read_content([sources.IJCNN1_TRAIN], tmp_path / "arg") == b"argument"
 
 
 def test_wrong_content_names_file_expected_and_found(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_wrong_content_names_file_expected_and_found(tmp_path: Path) -> None:
         data.load("ijcnn1", tmp_path)
     x, y = data.parse_libsvm(LIBSVM_TEXT, 22)
     found = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
-    for part in (str(path), str(data._IJCNN1_TRAIN.digest), found):
+    for part in (str(path), str(sources.IJCNN1_TRAIN.digest), found):
         assert part in str(caught.value)
 
 
@@ -168,18 +169,18 @@ def test_wrong_mnist_content_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "packed"),
     [
-        (data._IJCNN1_TRAIN, bz2.compress(LIBSVM_TEXT)[:-5]),
-        (data._IJCNN1_TRAIN, b"plain text"),
-        (data._MNIST["train"][1], gzip.compress(_idx([3, 5]))[:-5]),
-        (data._MNIST["train"][1], b"plain text"),
+        (sources.IJCNN1_TRAIN, bz2.compress(LIBSVM_TEXT)[:-5]),
+        (sources.IJCNN1_TRAIN, b"plain text"),
+        (sources.MNIST["train"][1], gzip.compress(_idx([3, 5]))[:-5]),
+        (sources.MNIST["train"][1], b"plain text"),
     ],
 )
 def test_damaged_archive_is_refused(
-    source: data._Source, packed: bytes, tmp_path: Path
+    source: sources.Source, packed: bytes, tmp_path: Path
 ) -> None:
     _put(tmp_path / source.file, packed)
     with pytest.raises(data.DataError, match="cannot be decompressed"):
-        data._content([source], tmp_path)
+        files.read_content([source], tmp_path)
 
 
 # --- downloads ----------------------------------------------------------------
@@ -200,11 +201,11 @@ def test_download_is_kept_in_the_cache(
 ) -> None:
     packed = bz2.compress(LIBSVM_TEXT)
     monkeypatch.setattr(urllib.request, "urlopen", _serve(packed))
-    assert data._content([data._IJCNN1_TRAIN], None) == LIBSVM_TEXT
+    assert files.read_content([sources.IJCNN1_TRAIN], None) == LIBSVM_TEXT
     kept = list((tmp_path / "cache").rglob("*.*"))
     assert kept == [tmp_path / "cache/ijcnn1/ijcnn1.bz2"]
     monkeypatch.setattr(urllib.request, "urlopen", _offline)
-    assert data._content([data._IJCNN1_TRAIN], None) == LIBSVM_TEXT
+    assert files.read_content([sources.IJCNN1_TRAIN], None) == LIBSVM_TEXT
 
 
 @pytest.mark.parametrize("length", [None, -5])
@@ -214,7 +215,7 @@ def test_wrong_or_cut_download_is_not_kept(
     packed = bz2.compress(LIBSVM_TEXT)[:length]
     monkeypatch.setattr(urllib.request, "urlopen", _serve(packed))
     with pytest.raises(data.DataError, match=r"ijcnn1\.bz2"):
-        data._content([data._IJCNN1_TRAIN], None)
+        files.read_content([sources.IJCNN1_TRAIN], None)
     assert not (tmp_path / "cache").exists()
 
 
@@ -224,7 +225,7 @@ def test_broken_connection_is_a_data_error(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     with pytest.raises(data.DataError, match="could not be downloaded"):
-        data._content([data._COVTYPE], None)
+        files.read_content([sources.COVTYPE], None)
 
 
 def test_failed_write_leaves_no_file(
@@ -235,7 +236,7 @@ def test_failed_write_leaves_no_file(
 
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(OSError, match="disk full"):
-        data._write_atomic(tmp_path / "folder/file", b"content")
+        files.write_atomic(tmp_path / "folder/file", b"content")
     assert list((tmp_path / "folder").iterdir()) == []
 
 
@@ -258,11 +259,11 @@ def _covtype_text(rows: int) -> bytes:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("source", [data._COVTYPE, data._COVTYPE_SCALED])
+@pytest.mark.parametrize("source", [sources.COVTYPE, sources.COVTYPE_SCALED])
 def test_covtype_scales_splits_and_signs(
-    source: data._Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: sources.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "_COVTYPE_ROWS", 21)
+    monkeypatch.setattr(linear, "_COVTYPE_ROWS", 21)
     _put(tmp_path / source.file, _covtype_text(21))
     found = data.load("covtype", tmp_path)
     np.testing.assert_allclose(found.test_x[:, 0], [9 / 20, 19 / 20])
@@ -274,7 +275,7 @@ def test_covtype_scales_splits_and_signs(
 
 
 def test_covtype_with_rows_missing_is_refused(tmp_path: Path) -> None:
-    _put(tmp_path / data._COVTYPE_SCALED.file, _covtype_text(21))
+    _put(tmp_path / sources.COVTYPE_SCALED.file, _covtype_text(21))
     with pytest.raises(data.DataError, match="21 rows, expected 581012"):
         data.load("covtype", tmp_path)
 

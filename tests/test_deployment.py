@@ -1,4 +1,4 @@
-"""Real processes with TLS and node authentication."""
+"""Real processes: deployment with TLS and node authentication, and Ray."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +30,13 @@ def test_a_stopped_run_says_how_to_resume_and_does_to_the_bit() -> None:
     from experiments.deployment_interrupt import interrupt
 
     assert interrupt(8).failures() == []
+
+
+def test_a_stopped_simulation_says_how_to_resume() -> None:
+    pytest.importorskip("ray", reason="the extra 'simulation' is missing")
+    from experiments.simulation_interrupt import interrupt
+
+    assert interrupt().failures() == []
 
 
 def test_eleven_million_parameters_keep_their_state() -> None:

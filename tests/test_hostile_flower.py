@@ -226,3 +226,15 @@ def test_the_older_strategy_survives_the_same(caplog: pytest.LogCaptureFixture) 
     assert len(warnings) < 20
     assert node_of("0") in strategy._failures._patience._failures
     assert strategy.aggregate_evaluate(1, [], []) == (None, {})
+
+
+def test_the_older_strategy_says_that_it_waits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    zeros = ndarrays_to_parameters([np.zeros(SIZE, np.float32)])
+    strategy = LegacyLasgStrategy(wait_seconds=0, initial_parameters=zeros)
+    caplog.set_level("INFO", "flwr")
+    assert strategy.configure_fit(1, zeros, SimpleClientManager()) == []
+    assert "waiting for clients: 2 are needed" in caplog.text
+    assert "only 0 of 2 clients" in caplog.text
+    assert not strategy.server.theta.any()

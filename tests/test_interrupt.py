@@ -14,7 +14,8 @@ from flwr.app import ArrayRecord, MetricRecord
 from flwr.client import ClientApp
 
 import lasg_flwr
-from lasg_flwr.strategies import LasgStrategy, farewell
+from lasg_flwr.errors import StateInUseError
+from lasg_flwr.strategies import LasgStrategy, farewell, saving
 from lasg_flwr.strategies.saving import FILE
 
 from .inprocess import InProcessGrid
@@ -148,3 +149,14 @@ def test_flowers_exit_handlers_say_it_once_and_before_the_log_is_uploaded(
     _start(_strategy(tmp_path, OPTIONS["wk2 topk"]), _grid())
     handlers[0]()
     assert caplog.text.count("run it again to resume from") == 1
+
+
+def test_a_second_run_on_the_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "LOCK_SECONDS", 0.1)
+    first = saving.Checkpoints(tmp_path, 1)
+    second = _strategy(tmp_path, OPTIONS["wk2 topk"])
+    with first.locked(), pytest.raises(StateInUseError, match="checkpoint_dir"):
+        _start(second, _grid())
+    _start(second, _grid())

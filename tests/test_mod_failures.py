@@ -243,8 +243,23 @@ def test_a_reply_without_the_model_or_its_examples(
     check(message_app(change, metrics), message, caplog, monkeypatch)
 
 
+def test_every_run_of_a_round_finds_the_state_before_it() -> None:
+    """An app that trains by what it counted in Context.state does repeat itself."""
+
+    def decays(arrays: Arrays) -> Arrays:
+        start = arrays["weight"]
+        return {**arrays, "weight": (start / arrays["runs"]).astype(np.float32)}
+
+    result, grid = run(message_app(decays, {"num-examples": 20}))
+    assert not result.ledger.refused
+    assert result.ledger.gradient_evaluations > ROUNDS * len(ORACLES)
+    for context in grid.contexts.values():
+        kept: Any = context.state["mine"]
+        assert kept["runs"] == ROUNDS
+
+
 def test_a_failed_round_leaves_the_apps_state_as_it_was() -> None:
-    """The first contact has three runs, of which one counts; then WK2 has two."""
+    """A round counts as one run, however often the app ran; a failed one as none."""
 
     def fails_later(arrays: Arrays) -> Arrays:
         if arrays["runs"] > 3:

@@ -33,6 +33,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "pse amsgrad": {"rule": "pse:c=100", "step": AMSGrad(0.05)},
     "ps gradient": {"rule": PS(smoothness=1.5), "memory": "gradient"},
+    "error memory, k by device": {
+        "rule": "sgd",
+        "codec": "topk:k=1;topk:k=2;topk:fraction=0.5",
+        "memory": "error",
+    },
     "lag examples, bounded": {"rule": "lag", "weights": "examples", "norm_bound": 1e6},
 }
 

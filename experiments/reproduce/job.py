@@ -11,7 +11,7 @@ from lasg_flwr.messages import Memory, Settings
 from ..compare import Comparison, run_method
 from ..data import NAMES, Dataset, load, partition
 from ..methods import RULES, Hyperparameters, memory_and_codec
-from ..tasks import L2, Batch, Task, build_task, worker_oracle
+from ..tasks import L2, Batch, LinearTask, Task, build_task, worker_oracle
 from . import synthetic
 
 
@@ -211,4 +211,4 @@ def task_of(
         return build_task(dataset, workers, scheme, batch, seed=seed, data_dir=data_dir)
     data = _dataset(dataset, data_dir)
     parts = partition(data.train_y, workers, scheme, seed)
-    return Task(data, [worker_oracle(data, part, batch) for part in parts], L2)
+    return LinearTask(data, [worker_oracle(data, part, batch) for part in parts], L2)

@@ -1,6 +1,26 @@
-"""Flower clients: `LasgNumPyClient`, and `lasg_mod` for existing ClientApps."""
+"""Flower clients: `LasgNumPyClient`, `lasg_mod` for existing apps, `TorchOracle`."""
+
+from typing import TYPE_CHECKING, Any
 
 from .mod import lasg_mod
 from .numpy_client import LasgNumPyClient, worker_key
 
-__all__ = ["LasgNumPyClient", "lasg_mod", "worker_key"]
+if TYPE_CHECKING:
+    from .torch_oracle import TorchOracle
+
+__all__ = ["LasgNumPyClient", "TorchOracle", "lasg_mod", "worker_key"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `TorchOracle` when it is first used: nothing else needs PyTorch."""
+    if name != "TorchOracle":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from .torch_oracle import TorchOracle
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(
+            "TorchOracle needs PyTorch: pip install 'lasg-flwr[torch]'"
+        ) from error
+    return TorchOracle

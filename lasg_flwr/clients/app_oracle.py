@@ -107,7 +107,7 @@ class AppOracle:
         self._replace_state(copy.deepcopy(self._before))
         _seed_everything(seed)
         arrays = self._layout.unflatten(theta, self._loaded, self._integers)
-        content = records.app_content(arrays, records.user_config(self._config))
+        content = records.app_content(arrays, self._config)
         reply = self._call_next(
             records.with_content(self._message, content), self._context
         )
@@ -115,10 +115,11 @@ class AppOracle:
             raise LasgError(
                 f"the ClientApp answered with an error: {reply.error.reason}"
             )
-        made, self._examples, self.reported = records.app_reply(
+        made, self._examples, reported = records.app_reply(
             reply.content, [e.name for e in self._layout.entries]
         )
-        if self._after is None:
+        if self._after is None:  # the call at θ^k: later ones see older iterates
+            self.reported = reported
             self._after = copy.deepcopy(self._context.state)
         return self._update(theta, made)
 

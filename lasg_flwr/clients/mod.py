@@ -97,7 +97,7 @@ def _evaluate(message: Message, context: Context, call_next: CallNext) -> Messag
     """Unpack the model for the app, and nothing else."""
     parameters, config = records.numpy_parts(message.content)
     arrays = records.read_model(parameters, config)
-    content = records.app_content(arrays, records.user_config(config), "evaluateins")
+    content = records.app_content(arrays, config, "evaluateins")
     return call_next(records.with_content(message, content), context)
 
 

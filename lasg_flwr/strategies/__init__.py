@@ -1,6 +1,7 @@
 """Flower strategies: `LasgStrategy`, and `LegacyLasgStrategy` for older projects."""
 
 from .legacy import LegacyLasgStrategy
-from .strategy import LasgResult, LasgStrategy
+from .result import LasgResult
+from .strategy import LasgStrategy
 
 __all__ = ["LasgResult", "LasgStrategy", "LegacyLasgStrategy"]

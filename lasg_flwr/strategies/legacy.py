@@ -63,6 +63,12 @@ class LegacyLasgStrategy(Strategy):
         θ^0; `LasgNumPyClient` has none to offer, so pass it.
     fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn : callable, optional
         As in Flower's older `FedAvg`.
+    accept_failures : bool (default: True)
+        Only True: the last upload of a client that failed is used again.
+    inplace : bool (default: True)
+        Taken for the sake of `FedAvg`'s callers; it changes nothing.
+    wait_seconds : float (default: 86400)
+        How long a round waits for clients; then it goes on with those that are there.
     fail_limit, log_file, tensorboard_dir
         See `LasgStrategy`. There are no checkpoints here: Flower's own loop over the
         rounds cannot be taken up in the middle.
@@ -98,16 +104,24 @@ class LegacyLasgStrategy(Strategy):
         evaluate_fn: EvaluateFn | None = None,
         on_fit_config_fn: ConfigFn | None = None,
         on_evaluate_config_fn: ConfigFn | None = None,
+        accept_failures: bool = True,
         initial_parameters: Parameters | None = None,
         fit_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
+        inplace: bool = True,
         fail_limit: int | None = 3,
+        wait_seconds: float = 86_400.0,
         log_file: str | Path | None = None,
         tensorboard_dir: str | Path | None = None,
         buffers: Iterable[int] | None = None,
         **server_options: Any,
     ) -> None:
         super().__init__()
+        if not accept_failures:
+            raise ValueError(
+                "accept_failures=False drops whole rounds; here a client that failed "
+                "is represented by its last upload: leave it True"
+            )
         self._options = {"rule": rule, "codec": codec, **server_options}
         check_options(**self._options)
         self.buffers = None if buffers is None else [str(int(i)) for i in buffers]
@@ -122,6 +136,7 @@ class LegacyLasgStrategy(Strategy):
         self.initial_parameters = initial_parameters
         self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
         self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
+        self.wait_seconds = wait_seconds
         self._reports = Reports(log_file, tensorboard_dir)
         self._failures = Failures(fail_limit)
         self._doubts = Doubts()
@@ -276,7 +291,17 @@ class LegacyLasgStrategy(Strategy):
     ) -> dict[int, ClientProxy]:
         """Return the clients that a round can reach, by node, in a repeatable order."""
         server = self.server
-        manager.wait_for(max(self.min_available_clients, minimum), timeout=86_400)
+        needed = max(self.min_available_clients, minimum)
+        if manager.num_available() < needed:  # a ServerApp's manager looks here
+            log(INFO, "lasg: waiting for clients: %d are needed", needed)
+        if not manager.wait_for(needed, timeout=int(self.wait_seconds)):
+            log(
+                WARNING,
+                "lasg: only %d of %d clients are there after %g s: going on with them",
+                manager.num_available(),
+                needed,
+                self.wait_seconds,
+            )
         proxies = {node_of(cid): proxy for cid, proxy in manager.all().items()}
         self._failures.keep([*proxies, 0])
         nodes = sorted(proxies, key=lambda n: _order(server, n))

@@ -13,6 +13,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from ..errors import NoWorkersError
 from .exchange import Closing, exchange
 from .farewell import leave_if_ending
+from .result import app_metrics
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
@@ -78,6 +79,8 @@ class Loop:
         if arrays is not None:
             result.arrays = arrays
         if metrics is not None:
+            if shown := app_metrics(metrics):
+                log(INFO, "\t└──> Aggregated MetricRecord: %s", shown)
             result.train_metrics_clientapp[server_round] = metrics
 
     def _evaluate(self, server_round: int, result: Result) -> None:
@@ -94,6 +97,6 @@ class Loop:
         if self.evaluate_fn is None:
             return
         metrics = self.evaluate_fn(server_round, result.arrays)
-        log(INFO, "Global evaluation: %s", metrics)
         if metrics is not None:
+            log(INFO, "Global evaluation: %s", metrics)
             result.evaluate_metrics_serverapp[server_round] = metrics

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from logging import INFO
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,12 @@ from flwr.app import (
 )
 from flwr.common import log
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.strategy_utils import log_strategy_start_info
 
 from .. import records, traffic
 from ..cycle import CodecChoice
 from ..errors import CompositionError, WireError
-from ..ledger import Ledger
 from ..messages import Memory, ServerMemory
 from ..rules import Rule
 from ..server import LasgServer, Weighting, check_options
@@ -35,22 +33,9 @@ from .loop import EvaluateFn, Loop
 from .metrics import Metrics, MetricsAggregation
 from .model import Model
 from .reports import Reports
+from .result import LasgResult
 from .sampling import sample, wait_for_nodes
 from .saving import Checkpoints
-
-
-@dataclass(repr=False)
-class LasgResult(Result):
-    """Flower's `Result` with the ledger of the run.
-
-    Attributes
-    ----------
-    ledger : Ledger
-        What was sent, and what dense SGD would have sent. The same figures stand in
-        ``train_metrics_clientapp`` after every round, as ``lasg-uploads`` and so on.
-    """
-
-    ledger: Ledger = field(default_factory=Ledger)
 
 
 class LasgStrategy(Strategy):
@@ -93,6 +78,9 @@ class LasgStrategy(Strategy):
         As in `FedAvg`.
     weighted_by_key : str (default: "num-examples")
         Weight of metrics in their aggregation.
+    arrayrecord_key, configrecord_key : str (default: "arrays", "config")
+        Under which names a Message-API app behind `lasg_mod` finds the model and the
+        config; it may answer with the model under any name.
     train_metrics_aggr_fn, evaluate_metrics_aggr_fn : callable, optional
         As in `FedAvg`; training metrics come from all who replied, skippers included.
     checkpoint_dir : str or Path, optional
@@ -159,6 +147,8 @@ class LasgStrategy(Strategy):
         min_evaluate_nodes: int = 2,
         min_available_nodes: int = 2,
         weighted_by_key: str = records.EXAMPLES_KEY,
+        arrayrecord_key: str = records.ARRAYS_KEY,
+        configrecord_key: str = records.CONFIG_KEY,
         train_metrics_aggr_fn: MetricsAggregation | None = None,
         evaluate_metrics_aggr_fn: MetricsAggregation | None = None,
         checkpoint_dir: str | Path | None = None,
@@ -205,6 +195,7 @@ class LasgStrategy(Strategy):
         self.min_evaluate_nodes = min_evaluate_nodes if fraction_evaluate else 0
         self.min_available_nodes = min_available_nodes
         self.weighted_by_key = weighted_by_key
+        self._app_keys = records.app_keys(arrayrecord_key, configrecord_key)
         self._train_metrics = Metrics(train_metrics_aggr_fn, weighted_by_key)
         self._evaluate_metrics = Metrics(evaluate_metrics_aggr_fn, weighted_by_key)
         self.closing = Closing(round_seconds, reply_share)
@@ -284,7 +275,7 @@ class LasgStrategy(Strategy):
             self._started = None
             self.begin(initial_arrays)
             server, model = self._running()
-            log(INFO, "Starting %s:", self.__class__.__name__)
+            log(INFO, "Starting %s strategy:", self.__class__.__name__)
             log_strategy_start_info(
                 num_rounds, initial_arrays, train_config, evaluate_config
             )
@@ -301,9 +292,16 @@ class LasgStrategy(Strategy):
             arrays = initial_arrays
             if server.round:
                 arrays = records.named_arrays(model.arrays(server))
-            result = loop.run(arrays, server.round, num_rounds)
+            rounds = loop.run(arrays, server.round, num_rounds)
             self._save(last=True)
-        return LasgResult(**vars(result), ledger=server.ledger)
+        result = LasgResult(**vars(rounds), ledger=server.ledger)
+        log(INFO, "")
+        log(INFO, "Final results:")
+        log(INFO, "")
+        for line in str(result).splitlines():
+            log(INFO, "\t%s", line)
+        log(INFO, "")
+        return result
 
     def _last_words(self) -> str:
         done = 0 if self._started is None else self.server.round
@@ -347,6 +345,7 @@ class LasgStrategy(Strategy):
         nodes = self._sample(grid, self.fraction_train, self.min_train_nodes)
         nodes = self._intake.failures.reachable(nodes, server.round)
         config["server-round"] = server_round
+        config.update(self._app_keys)
         packed = records.model_record(model.packed(server))
         self._opened = time.perf_counter()
         sent = [
@@ -391,6 +390,7 @@ class LasgStrategy(Strategy):
         server, model = self._running()
         nodes = self._sample(grid, self.fraction_evaluate, self.min_evaluate_nodes)
         config["server-round"] = server_round
+        config.update(self._app_keys)
         packed = records.model_record(model.packed(server))
         content = records.evaluate_content(packed, model.layout_json, config)
         return [Message(content, node, MessageType.EVALUATE) for node in nodes]

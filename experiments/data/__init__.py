@@ -1,0 +1,90 @@
+"""Load the data sets of the experiments and cut them into worker shards."""
+
+from pathlib import Path
+from typing import Final
+
+from .dataset import Dataset, Labels, NetworkData
+from .linear import LOADERS
+from .mnist import load_mnist, read_mnist
+from .parse import DataError, Features, parse_idx, parse_libsvm
+from .partitions import partition
+from .shakespeare import load_shakespeare
+from .tiny_imagenet import load_tiny_imagenet
+
+__all__ = [
+    "NAMES",
+    "NETWORK_NAMES",
+    "DataError",
+    "Dataset",
+    "Features",
+    "Labels",
+    "NetworkData",
+    "load",
+    "load_network_data",
+    "parse_idx",
+    "parse_libsvm",
+    "partition",
+    "read_mnist",
+]
+
+NETWORK_LOADERS: Final = {
+    "mnist": load_mnist,
+    "shakespeare": load_shakespeare,
+    "tiny-imagenet": load_tiny_imagenet,
+}
+NAMES: Final = tuple(LOADERS)
+NETWORK_NAMES: Final = tuple(NETWORK_LOADERS)
+
+
+def load(name: str, data_dir: Path | None = None) -> Dataset:
+    """Load the data of a linear model.
+
+    Parameters
+    ----------
+    name : {"digits", "mnist35", "ijcnn1", "covtype"}
+        digits: 8x8 digits, 10 classes, every 6th example is test. mnist35: MNIST
+        3 (+1) against 5 (-1). ijcnn1: as distributed. covtype: label 2 (+1)
+        against 1 (-1), columns min-max scaled, every 10th example is test.
+    data_dir : Path, optional
+        Folder to search before the one that ``LASG_DATA`` names.
+
+    Returns
+    -------
+    Dataset
+        Features of shape (n, p), the constant 1 in the last column.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+    DataError
+        A file is missing and cannot be downloaded, or is not the expected one.
+    """
+    if name not in LOADERS:
+        raise ValueError(f"dataset is {name!r}: choose one of {', '.join(NAMES)}")
+    return LOADERS[name](data_dir)
+
+
+def load_network_data(name: str, data_dir: Path | None = None) -> NetworkData:
+    """Load the data of a network.
+
+    Parameters
+    ----------
+    name : {"mnist", "shakespeare", "tiny-imagenet"}
+        mnist: as distributed. shakespeare: characters, by speaking role; every tenth
+        sequence of a role is test. tiny-imagenet: test is the validation part.
+    data_dir : Path, optional
+        Folder to search before the one that ``LASG_DATA`` names.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+    DataError
+        A file is missing and cannot be downloaded, or is not the expected one.
+    """
+    if name not in NETWORK_LOADERS:
+        raise ValueError(
+            f"dataset is {name!r}: choose one of {', '.join(NETWORK_NAMES)}"
+        )
+    return NETWORK_LOADERS[name](data_dir)

@@ -1,0 +1,1 @@
+"""Two projects as users have them, and the lines that make them lazy."""

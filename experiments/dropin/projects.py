@@ -1,0 +1,78 @@
+"""The projects of this folder, plain and lazy, as folders and as loaded apps."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+
+FOLDER = Path(__file__).parent
+PROJECTS = ("quickstart-pytorch", "older-numpy-client")
+DIFF = "lazy.diff"
+CODECS = {"lazy": "dense", "lazy-4bit": "qsgd:bits=4"}
+VARIANTS = ("plain", *CODECS)
+RULE = "wk2:max_delay=5"
+CHOICE = f'"{RULE}", step=1.0'
+"""How the diffs choose the rule; a codec is put between the two."""
+
+
+@dataclass(frozen=True)
+class Apps:
+    """A project in this process: its two apps, its task and its configuration."""
+
+    client: ClientApp
+    server: ServerApp
+    task: ModuleType
+    config: dict[str, Any]
+
+
+def copy_project(project: str, variant: str, folder: Path) -> Path:
+    """Copy a project to `folder`, and make it lazy if `variant` says so.
+
+    Parameters
+    ----------
+    project : str
+        One of `PROJECTS`.
+    variant : str
+        One of `VARIANTS`.
+    folder : Path
+        Where the copy goes; it must not exist.
+
+    Returns
+    -------
+    Path
+        `folder`.
+    """
+    source = FOLDER / project
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", DIFF))
+    if variant != "plain":
+        diff = (source / DIFF).read_text()
+        if CODECS[variant] != "dense":
+            diff = diff.replace(CHOICE, f'"{RULE}", "{CODECS[variant]}", step=1.0')
+        command = ["git", "apply", "-"]
+        subprocess.run(command, input=diff, text=True, cwd=folder, check=True)
+    return folder
+
+
+def load_apps(folder: Path) -> Apps:
+    """Import the apps of a project; another copy can be loaded after it."""
+    settings = tomllib.loads((folder / "pyproject.toml").read_text())["tool"]["flwr"]
+    package = settings["app"]["components"]["serverapp"].partition(".")[0]
+    sys.path.insert(0, str(folder))
+    try:
+        client, server, task = (
+            import_module(f"{package}.{name}")
+            for name in ("client_app", "server_app", "task")
+        )
+    finally:
+        sys.path.remove(str(folder))
+        for name in [n for n in sys.modules if n.partition(".")[0] == package]:
+            del sys.modules[name]
+    return Apps(client.app, server.app, task, settings["app"]["config"])

@@ -1,0 +1,1 @@
+"""A CNN on MNIST with Flower and PyTorch."""

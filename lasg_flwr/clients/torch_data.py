@@ -1,0 +1,114 @@
+"""Batches of a PyTorch data set, by the indices of their examples."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+    default_collate,
+)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A data set that can be asked for any batch.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        Has a length and takes an index.
+    batch_size : int
+        Examples a batch, at most ``len(dataset)``.
+    collate : callable
+        Makes a batch out of a list of examples.
+    tensors : tuple of Tensor, optional
+        The whole data set, where it is a `TensorDataset`: indexed at once.
+    """
+
+    dataset: Dataset[Any]
+    batch_size: int
+    collate: Callable[[list[Any]], Any]
+    tensors: tuple[Tensor, ...] | None
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return _length(self.dataset)
+
+    def fetch(self, indices: NDArray[np.int64]) -> Any:
+        """Return the batch of the examples `indices`."""
+        if self.tensors is not None:
+            at = torch.from_numpy(indices).to(self.tensors[0].device)
+            return tuple(tensor[at] for tensor in self.tensors)
+        wanted = indices.tolist()
+        get_many = getattr(self.dataset, "__getitems__", None)
+        if get_many is not None:
+            return self.collate(get_many(wanted))
+        return self.collate([self.dataset[i] for i in wanted])
+
+
+def examples_of(
+    data: Dataset[Any] | DataLoader[Any], batch_size: int | None, device: torch.device
+) -> Examples:
+    """Read a data set, or what a loader would read, batch by batch.
+
+    Of a `DataLoader` its data set, batch size and ``collate_fn`` count; batches are
+    drawn by the oracle, in this process.
+
+    Raises
+    ------
+    TypeError
+        If the data cannot be indexed, or the loader samples in a way of its own.
+    ValueError
+        If there are no examples, or the batch size does not fit.
+    """
+    collate: Callable[[list[Any]], Any] = default_collate
+    if isinstance(data, DataLoader):
+        _check_sampler(data)
+        batch_size = data.batch_size if batch_size is None else batch_size
+        collate, data = data.collate_fn, data.dataset
+    size = _checked_size(data, batch_size)
+    tensors = None
+    if type(data) is TensorDataset and collate is default_collate:
+        tensors = tuple(tensor.to(device) for tensor in data.tensors)
+    return Examples(data, size, collate, tensors)
+
+
+def _check_sampler(loader: DataLoader[Any]) -> None:
+    sampler = loader.sampler
+    random = type(sampler) is RandomSampler and not sampler.replacement
+    if loader.batch_size is None or not (random or type(sampler) is SequentialSampler):
+        raise TypeError(
+            f"a DataLoader with the sampler {type(sampler).__name__} and batch_size="
+            f"{loader.batch_size!r} draws in a way of its own, which cannot be "
+            "repeated: pass its dataset and a batch_size instead"
+        )
+
+
+def _checked_size(data: Dataset[Any], batch_size: int | None) -> int:
+    if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
+        raise TypeError(
+            f"{type(data).__name__} has no length or takes no index, so that the same "
+            "batch cannot be drawn twice: pass a map-style Dataset"
+        )
+    examples = _length(data)
+    if examples == 0:
+        raise ValueError("the data set is empty: leave workers without data out")
+    if batch_size is None:
+        raise ValueError("a Dataset needs a batch_size: pass one, or a DataLoader")
+    if isinstance(batch_size, bool) or batch_size < 1:
+        raise ValueError(f"batch_size must be an integer >= 1, got {batch_size!r}")
+    return min(batch_size, examples)
+
+
+def _length(data: Dataset[Any]) -> int:
+    return len(data)  # type: ignore[arg-type]

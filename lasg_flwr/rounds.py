@@ -1,0 +1,185 @@
+"""A round at the server: who was asked, which replies are valid, and in what order."""
+
+from bisect import insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from . import wire
+from .aggregate import Upload
+from .cycle import codec_of
+from .errors import WireError
+from .messages import Reply, Request
+from .roster import Record
+from .vectors import F32
+
+
+class Verdict(NamedTuple):
+    """What became of a reply: kept, or the reason why it changed nothing."""
+
+    kept: bool
+    reason: str = ""
+    detail: str = ""
+
+
+class RoundReport(NamedTuple):
+    """What happened in a round.
+
+    Attributes
+    ----------
+    round : int
+        k.
+    threshold : float
+        T^k.
+    contacted, uploaded, skipped, refused : int
+        Requests sent; replies kept that upload or skip; replies refused.
+    moved : bool
+        Whether θ was moved.
+    new_start : bool
+        Whether all workers will be refreshed (sum-only memory).
+    """
+
+    round: int
+    threshold: float
+    contacted: int
+    uploaded: int
+    skipped: int
+    refused: int
+    moved: bool
+    new_start: bool
+
+
+class Kept(NamedTuple):
+    """An upload that waits to be applied."""
+
+    node: int
+    reply: Reply
+    upload: Upload
+
+
+@dataclass(slots=True)
+class OpenRound:
+    """The round that is open.
+
+    Uploads are applied in key order: those of known workers as soon as no smaller key
+    can still come, so that few are held at once, and the rest when the round closes.
+    """
+
+    session: bytes
+    round: int
+    threshold: float
+    contacted: int = 0
+    uploaded: int = 0
+    skipped: int = 0
+    refused: int = 0
+    _asked: dict[int, tuple[Request, Record | None]] = field(default_factory=dict)
+    _order: list[tuple[int, int]] = field(default_factory=list)
+    _next: int = 0
+    _strangers: bool = False
+    _answered: dict[int, int] = field(default_factory=dict)
+    _waiting: dict[int, Kept] = field(default_factory=dict)
+
+    def ask(self, node: int, request: Request, record: Record | None) -> None:
+        """Note a request that is sent."""
+        self.contacted += 1
+        self._asked[node] = (request, record)
+        if record is None:
+            self._strangers = True
+        else:
+            insort(self._order, (record.key, node))
+
+    def check(self, node: int, reply: Reply) -> Request:
+        """Return the request that a reply answers.
+
+        Raises
+        ------
+        WireError
+            If the reply is none to this round, its sender was not asked or is not who
+            it says, it builds on another upload, or it skips where it must not.
+        """
+        if reply.session != self.session or reply.round != self.round:
+            raise WireError("other round: the reply is not to this session and round")
+        if node not in self._asked:
+            if node in self._answered.values():
+                raise WireError("duplicate: this node has answered in this round")
+            raise WireError("unsolicited: this node was not asked in this round")
+        request, record = self._asked[node]
+        if record is not None and record.key != reply.key:
+            raise WireError(
+                f"foreign key: the node is bound to key {record.key}, not {reply.key}"
+            )
+        if reply.key in self._answered:
+            raise WireError(
+                f"duplicate key: two live nodes answer with key {reply.key}; give each "
+                "client its own partition-id"
+            )
+        if reply.base is not None and reply.base != request.have:
+            raise WireError("foreign base: the reply builds on another upload")
+        if reply.kind == "skip" and (
+            reply.base is None or request.force or reply.payload or reply.buffers
+        ):
+            raise WireError("illegal skip: an upload was due, or bytes came along")
+        return request
+
+    def keep(self, node: int, reply: Reply, upload: Upload | None) -> None:
+        """Take a valid reply; `upload` is None for a skip."""
+        if upload is None:
+            self.skipped += 1
+        else:
+            self._waiting[reply.key] = Kept(node, reply, upload)
+        del self._asked[node]
+        self._answered[reply.key] = node
+
+    def ready(self) -> Iterator[Kept]:
+        """Take out what can be applied before the round closes, in key order."""
+        if self._strangers or not self._waiting:
+            return
+        while self._next < len(self._order):
+            key, node = self._order[self._next]
+            if node in self._asked:
+                return
+            self._next += 1
+            if key in self._waiting:
+                yield self._waiting.pop(key)
+
+    def rest(self) -> Iterator[Kept]:
+        """Take out everything that is left, in key order."""
+        for key in sorted(self._waiting):
+            yield self._waiting.pop(key)
+
+    def report(self, moved: bool, new_start: bool) -> RoundReport:
+        """Return what happened."""
+        return RoundReport(
+            self.round,
+            self.threshold,
+            self.contacted,
+            self.uploaded,
+            self.skipped,
+            self.refused,
+            moved,
+            new_start,
+        )
+
+
+def decoded(request: Request, reply: Reply) -> tuple[F32, str]:
+    """Return the vector of an upload, gain applied, and the codec it came in.
+
+    Raises
+    ------
+    WireError
+        If the upload's header, kind or payload is off.
+    """
+    if not reply.is_sane():
+        raise WireError("bad header: examples or ratio out of range")
+    settings, size = request.settings, request.theta.size
+    full = reply.kind == "full"
+    if not full and (reply.base is None or not settings.sends_innovations):
+        raise WireError("illegal innovation: without a base, or in a run without")
+    spec = request.full_codec if full else settings.codec
+    codec = codec_of(spec, reply.key)
+    damped = not full or settings.memory == "error"
+    gain = codec.innovation_gain(size) if damped else 1.0
+    try:
+        return wire.decode(reply.payload, codec, size, gain), spec
+    except WireError as error:
+        raise WireError(f"undecodable: {error}") from None

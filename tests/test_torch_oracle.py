@@ -1,0 +1,434 @@
+"""TorchOracle: gradients, repeatability, and what it makes of models and data."""
+
+import copy
+import pickle
+import random
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra torch")
+
+import torch
+from flwr.app import ArrayRecord
+from flwr.client import ClientApp
+from torch import nn
+from torch.nn.functional import cross_entropy, dropout
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+from lasg_flwr import NonFiniteGradientError, simulate
+from lasg_flwr.clients import LasgNumPyClient, TorchOracle
+from lasg_flwr.oracle import Oracle
+from lasg_flwr.random import keyed_generator
+from lasg_flwr.strategies import LasgStrategy
+from lasg_flwr.vectors import F32, Layout
+
+from .inprocess import InProcessGrid
+
+RNG = np.random.default_rng
+
+
+def points(n: int = 30, seed: int = 0) -> TensorDataset:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 4, generator=generator)
+    return TensorDataset(x, torch.randint(0, 3, (n,), generator=generator))
+
+
+class Augmented(Dataset[Any]):
+    """Examples with noise from each of the three global generators."""
+
+    def __init__(self, n: int = 20) -> None:
+        self.plain = points(n)
+
+    def __len__(self) -> int:
+        return len(self.plain)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = self.plain[i]
+        noise = torch.randn(4) + random.random() + float(np.random.rand())  # noqa: NPY002
+        return x + noise, y
+
+
+class Rich(nn.Module):
+    """Dropout, BatchNorm, a frozen layer, a parameter that is not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.norm = nn.BatchNorm1d(6)
+        self.frozen = nn.Linear(6, 6).requires_grad_(False)
+        self.unused = nn.Parameter(torch.ones(2))
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = dropout(self.norm(self.first(x)), 0.5, self.training)
+        output: torch.Tensor = self.last(torch.relu(self.frozen(x)))
+        return output
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    torch.manual_seed(0)
+
+
+def oracle_of(model: nn.Module | None = None, **options: Any) -> TorchOracle:
+    options = {"data": points(), "batch_size": 8, **options}
+    return TorchOracle(model or Rich(), cross_entropy, device="cpu", **options)
+
+
+def test_it_is_an_oracle() -> None:
+    oracle = oracle_of()
+    assert isinstance(oracle, Oracle)
+    assert oracle.num_examples == 30
+    assert (
+        oracle.size
+        == oracle.theta().size
+        == sum(p.numel() for p in Rich().parameters())
+    )
+    assert oracle.buffers().tolist() == [0.0] * 6 + [1.0] * 6
+    assert oracle.buffer_names == ("norm.running_mean", "norm.running_var")
+    assert oracle.layout == Layout.of(oracle.arrays)
+
+
+def test_the_gradient_equals_one_written_by_hand() -> None:
+    """Softmax regression with decay: ((p − y) xᵀ / b, p − y / b) + λθ."""
+    oracle = oracle_of(nn.Linear(4, 3), weight_decay=0.1)
+    theta = RNG(1).normal(size=15).astype(np.float32)
+    batch = oracle.draw(RNG(2))
+    x, y = (t.numpy()[batch.indices].astype(np.float64) for t in points().tensors)
+    weight, bias = theta[:12].reshape(3, 4), theta[12:]
+    logits = x @ weight.T + bias
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    error = (p - np.eye(3)[y.astype(int)]) / 8
+    expected = np.concatenate([(error.T @ x).ravel(), error.sum(axis=0)])
+    found = oracle.gradient(theta, batch)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected + 0.1 * theta, atol=1e-6)
+
+
+def test_the_gradient_equals_autograd_of_the_loss_with_decay() -> None:
+    model = Rich()
+    oracle = oracle_of(copy.deepcopy(model), weight_decay=0.01)
+    theta, batch = oracle.theta(), oracle.draw(RNG(0))
+    x, y = points()[batch.indices]
+    torch.manual_seed(batch.seed)
+    loss = cross_entropy(model(x), y)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    loss = loss + 0.005 * torch.stack([(p**2).sum() for p in trained]).sum()
+    found = iter(torch.autograd.grad(loss, trained, allow_unused=True))
+    parts = [next(found) if p.requires_grad else None for p in model.parameters()]
+    expected = np.concatenate(
+        [
+            np.zeros(p.numel()) if part is None else part.numpy().ravel()
+            for p, part in zip(model.parameters(), parts, strict=True)
+        ]
+    )
+    np.testing.assert_allclose(oracle.gradient(theta, batch), expected, atol=1e-6)
+    names = {e.name: e for e in oracle.layout.entries}
+    named = oracle.layout.unflatten(
+        oracle.gradient(theta, batch), oracle.buffers(), bytes(8)
+    )
+    assert names["frozen.weight"].kind == "parameter"
+    assert not named["frozen.weight"].any()
+    np.testing.assert_allclose(named["unused"], 0.01)
+
+
+@pytest.mark.parametrize("data", [points(), Augmented()])
+def test_the_same_batch_gives_the_same_bits(data: Any) -> None:
+    oracle = oracle_of(data=data)
+    theta, first = oracle.theta(), oracle.buffers()
+    batch = pickle.loads(pickle.dumps(oracle.draw(RNG(3))))
+    found = []
+    for _ in range(3):
+        oracle.load_buffers(first)
+        found.append((oracle.gradient(theta, batch), oracle.buffers()))
+        random.random(), np.random.rand(), torch.rand(3)  # noqa: NPY002
+        oracle.gradient(theta + 1, oracle.draw(RNG(4)))
+    for gradient, buffers in found[1:]:
+        np.testing.assert_array_equal(gradient, found[0][0])
+        np.testing.assert_array_equal(buffers, found[0][1])
+    other = oracle.gradient(theta, batch._replace(seed=batch.seed + 1))
+    assert (other != found[0][0]).any()
+    assert (found[0][1] != first).any()
+
+
+def test_the_callers_generators_are_not_disturbed() -> None:
+    oracle = oracle_of(data=Augmented(), test=Augmented())
+    batch = oracle.draw(RNG(0))
+
+    def draws() -> tuple[Any, ...]:
+        return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)  # noqa: NPY002
+    expected = draws()
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)  # noqa: NPY002
+    oracle.gradient(oracle.theta(), batch)
+    oracle.evaluate(oracle.theta())
+    assert draws() == expected
+
+
+def test_batches_are_drawn_without_replacement() -> None:
+    oracle = oracle_of(batch_size=30)
+    assert sorted(oracle.draw(RNG(0)).indices.tolist()) == list(range(30))
+    assert oracle_of(batch_size=100).batch_size == 30
+
+
+def test_a_loader_gives_dataset_batch_size_and_collate() -> None:
+    def shifted(examples: list[Any]) -> Any:
+        x, y = zip(*examples, strict=True)
+        return torch.stack(x) + 1, torch.stack(y)
+
+    plain, model = oracle_of(nn.Linear(4, 3)), nn.Linear(4, 3)
+    loader = DataLoader(points(), batch_size=5, shuffle=True, collate_fn=shifted)
+    oracle = oracle_of(model, data=loader, batch_size=None)
+    assert oracle.batch_size == 5
+    theta, batch = oracle.theta(), oracle.draw(RNG(0))
+    moved = TensorDataset(points().tensors[0] + 1, points().tensors[1])
+    expected = oracle_of(model, data=moved).gradient(theta, batch)
+    np.testing.assert_array_equal(oracle.gradient(theta, batch), expected)
+    assert (plain.gradient(theta, batch) != expected).any()
+
+
+def test_modes_are_those_that_the_modules_were_given_in() -> None:
+    model = Rich()
+    model.norm.eval()
+    oracle = oracle_of(model, test=points())
+    oracle.evaluate(oracle.theta())
+    oracle.gradient(oracle.theta(), oracle.draw(RNG(0)))
+    assert model.training
+    assert not model.norm.training
+    assert oracle.buffers().tolist() == [0.0] * 6 + [1.0] * 6
+
+
+def test_evaluation_is_exact_and_without_dropout() -> None:
+    model = Rich().eval()
+    oracle = oracle_of(Rich(), test=points(17, seed=1))
+    theta = oracle.theta()
+    model.load_state_dict({k: torch.tensor(v) for k, v in oracle.arrays.items()})
+    x, y = points(17, seed=1).tensors
+    output = model(x)
+    loss, examples, metrics = oracle.evaluate(theta)
+    assert loss == pytest.approx(cross_entropy(output, y).item(), rel=1e-6)
+    assert examples == 17
+    assert metrics == {"accuracy": int((output.argmax(1) == y).sum()) / 17}
+
+
+def test_half_precision_has_a_float32_vector() -> None:
+    oracle = oracle_of(
+        nn.Linear(4, 3, dtype=torch.bfloat16),
+        data=TensorDataset(points().tensors[0].bfloat16(), points().tensors[1]),
+    )
+    gradient = oracle.gradient(oracle.theta(), oracle.draw(RNG(0)))
+    assert gradient.dtype == oracle.theta().dtype == np.float32
+    assert gradient.any()
+
+
+def test_of_a_tied_parameter_the_last_name_counts() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(4, 4, bias=False)
+            self.b = nn.Linear(4, 4, bias=False)
+            self.b.weight = self.a.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = self.b(torch.tanh(self.a(x)))
+            return output
+
+    oracle = oracle_of(Tied())
+    theta, batch = oracle.theta(), oracle.draw(RNG(0))
+    gradient = oracle.gradient(theta, batch)
+    assert oracle.size == 32
+    assert not gradient[:16].any()
+    step = np.zeros(32, np.float32)
+    step[16] = 1e-2
+    x, y = points()[batch.indices]
+
+    def loss(at: F32) -> float:
+        w = torch.tensor(at[16:].reshape(4, 4))
+        return float(cross_entropy(torch.tanh(x @ w.T) @ w.T, y))
+
+    slope = (loss(theta + step) - loss(theta - step)) / 2e-2
+    assert gradient[16] == pytest.approx(slope, abs=1e-4)
+
+
+# --- with the engine and with Flower --------------------------------------------
+
+
+def sgd_loop(oracles: list[TorchOracle], model: nn.Module, rounds: int) -> F32:
+    """Train by plain PyTorch on the batches that the engine draws."""
+    parameters = list(model.parameters())
+    for k in range(rounds):
+        losses = []
+        for m, oracle in enumerate(oracles):
+            x, y = points(seed=m)[oracle.draw(keyed_generator(0, m, k)).indices]
+            losses.append(cross_entropy(model(x), y))
+        loss = torch.stack(losses).mean()
+        for p, g in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            p.data -= 0.1 * (g + 0.01 * p.data)
+    return np.concatenate([p.detach().numpy().ravel() for p in model.parameters()])
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 8), nn.ELU(), nn.Linear(8, 3))
+
+
+def workers(count: int = 3) -> list[TorchOracle]:
+    model = network()
+    return [
+        oracle_of(model, data=points(seed=m), weight_decay=0.01) for m in range(count)
+    ]
+
+
+def test_always_is_plain_sgd_to_rounding() -> None:
+    oracles = workers()
+    found = simulate(oracles, oracles[0].theta(), rounds=50, rule="sgd", step=0.1)
+    expected = sgd_loop(oracles, network(), 50)
+    np.testing.assert_allclose(found.theta, expected, atol=2e-6)
+    lazy = simulate(oracles, oracles[0].theta(), rounds=50, rule="wk2", step=0.1)
+    assert lazy.ledger.uploads < found.ledger.uploads
+    assert (lazy.theta != found.theta).any()
+
+
+@pytest.mark.parametrize("rule", ["wk2", "pse"])
+def test_flower_and_the_engine_give_the_same_bits(rule: str) -> None:
+    def make() -> list[TorchOracle]:
+        torch.manual_seed(2)
+        model = Rich()
+        return [oracle_of(model, data=points(seed=m)) for m in range(3)]
+
+    oracles = make()
+    direct = simulate(
+        oracles, oracles[0].theta(), rounds=8, rule=rule, step=0.1,
+        buffers=oracles[0].buffers(),
+    )  # fmt: skip
+    clients = make()
+    app = ClientApp(
+        client_fn=lambda context: LasgNumPyClient(
+            clients[int(context.node_config["partition-id"])], context
+        ).to_client()
+    )
+    strategy = LasgStrategy(rule=rule, step=0.1, fraction_evaluate=0.0)
+    start = ArrayRecord({k: _flower(v) for k, v in clients[0].arrays.items()})
+    result = strategy.start(InProcessGrid(app, 3), start, num_rounds=8)
+    arrays = {name: array.numpy() for name, array in result.arrays.items()}
+    layout = oracles[0].layout
+    np.testing.assert_array_equal(layout.flatten(arrays, "parameter"), direct.theta)
+    np.testing.assert_array_equal(
+        layout.flatten(arrays, "buffer"), direct.server.buffers
+    )
+
+
+def _flower(values: Any) -> Any:
+    from flwr.app import Array
+
+    return Array(values)
+
+
+# --- errors ---------------------------------------------------------------------
+
+
+class Endless(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": TensorDataset(torch.zeros(0, 4))}, "the data set is empty"),
+        ({"batch_size": None}, "needs a batch_size"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
+        ({"weight_decay": -1.0}, "weight_decay must be finite and >= 0, got -1.0"),
+        ({"data": Endless()}, "pass a map-style Dataset"),
+        (
+            {"data": DataLoader(points(), sampler=WeightedRandomSampler([1] * 30, 5))},
+            "WeightedRandomSampler",
+        ),
+    ],
+)
+def test_bad_arguments(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        oracle_of(**options)
+
+
+def test_nothing_to_train_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no parameter of the model needs a gradient"):
+        oracle_of(nn.Linear(4, 3).requires_grad_(False))
+
+
+def test_vectors_of_another_model_are_refused() -> None:
+    oracle = oracle_of()
+    batch = oracle.draw(RNG(0))
+    with pytest.raises(ValueError, match=r"parameter vector of shape \(3,\)"):
+        oracle.gradient(np.zeros(3, np.float32), batch)
+    with pytest.raises(ValueError, match=r"buffer vector of shape \(3,\)"):
+        oracle.load_buffers(np.zeros(3, np.float32))
+
+
+def test_bad_losses_are_refused() -> None:
+    def unreduced(output: Any, target: Any) -> Any:
+        return cross_entropy(output, target, reduction="none")
+
+    oracle = TorchOracle(nn.Linear(4, 3), unreduced, points(), 8, device="cpu")
+    with pytest.raises(ValueError, match=r"shape \(8,\), expected a scalar"):
+        oracle.gradient(oracle.theta(), oracle.draw(RNG(0)))
+    with pytest.raises(ValueError, match="no test data"):
+        oracle.evaluate(oracle.theta())
+    infinite = TensorDataset(torch.full((9, 4), torch.inf), torch.zeros(9).long())
+    oracle = oracle_of(data=infinite)
+    with pytest.raises(NonFiniteGradientError, match="worker 0 in round 0"):
+        simulate([oracle], oracle.theta(), rounds=1, buffers=oracle.buffers())
+
+
+def test_batches_of_another_form_need_forward() -> None:
+    class Named(Dataset[Any]):
+        def __len__(self) -> int:
+            return 9
+
+        def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
+            x, y = points()[i]
+            return {"x": x, "y": y}
+
+    model = nn.Linear(4, 3)
+    oracle = oracle_of(model, data=Named())
+    with pytest.raises(TypeError, match="pass forward="):
+        oracle.gradient(oracle.theta(), oracle.draw(RNG(0)))
+    told = oracle_of(model, data=Named(), forward=lambda m, b: (m(b["x"]), b["y"]))
+    plain = oracle_of(model, data=TensorDataset(*points()[:9]))
+    batch = told.draw(RNG(0))
+    np.testing.assert_array_equal(
+        told.gradient(told.theta(), batch), plain.gradient(told.theta(), batch)
+    )
+
+
+def test_the_clients_load_torch_only_for_the_oracle() -> None:
+    code = (
+        "import sys, lasg_flwr.clients as c\n"
+        "before = 'torch' in sys.modules\n"
+        "c.TorchOracle\n"
+        "print(before, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_without_torch_the_error_names_the_extra() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from lasg_flwr.clients import TorchOracle"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'lasg-flwr[torch]'" in done.stderr
