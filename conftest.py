@@ -8,5 +8,6 @@ if not find_spec("torch"):
     collect_ignore_glob += [
         "lasg_flwr/clients/torch_*.py",
         "experiments/network*.py",
+        "experiments/cnn_laziness.py",
         "experiments/dropin/measure.py",
     ]

@@ -189,11 +189,12 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help="none: all")] = None,
     out: Annotated[Path, typer.Option()] = Path("results/mnist-cnn"),
     data_dir: Annotated[Path | None, typer.Option()] = None,
+    draw_only: Annotated[bool, typer.Option(help="run nothing")] = False,
 ) -> None:
     """Run the study, or the runs that are named; then draw and tabulate."""
     folder = out / "runs"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in names or SETTINGS:
+    for name in () if draw_only else names or SETTINGS:
         path = folder / f"{name}.json"
         if not path.exists():
             text = json.dumps(run(name, data_dir), allow_nan=False)
@@ -201,6 +202,8 @@ def main(
             typer.echo(f"{name}: {text.partition('history')[0]}")
     there = [n for n in SETTINGS if (folder / f"{n}.json").exists()]
     runs = {n: json.loads((folder / f"{n}.json").read_text()) for n in there}
+    if not runs:
+        raise typer.BadParameter(f"{folder} holds no runs: leave --draw-only out")
     rows = summary(runs)
     with (out / "summary.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))

@@ -21,8 +21,11 @@ _UPLOADS, _BYTES, _LOSS = 1, 2, 3
 
 
 def plot_study(runs: Mapping[str, dict[str, Any]], target: float, path: Path) -> None:
-    """Draw loss against uploads and uplink bytes, a row for each partition."""
-    figure = Figure(figsize=(11, 7.4), layout="constrained")
+    """Draw loss against uploads and uplink bytes, a row for each partition run."""
+    there = [p for p in ("iid", "by-label") if f"{p}-sgd" in runs]
+    if not there:
+        return
+    figure = Figure(figsize=(11, 0.6 + 3.6 * len(there)), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(
         "CNN on MNIST, M = 10, batch 12, η = 0.05, D = 50, d_max = 10: runs end at a "
@@ -31,13 +34,13 @@ def plot_study(runs: Mapping[str, dict[str, Any]], target: float, path: Path) ->
         ha="left",
         fontweight="bold",
     )
-    panels = figure.subplots(2, 2, sharey=True)
-    for row, partition in zip(panels, ("iid", "by-label"), strict=True):
+    panels = figure.subplots(len(there), 2, sharey=True, squeeze=False)
+    for row, partition in zip(panels, there, strict=True):
         _panel(row[0], runs, partition, _UPLOADS, target)
         _panel(row[1], runs, partition, _BYTES, target)
         row[0].set_ylabel(f"training loss, {partition}")
-    panels[1][0].set_xlabel("uploads (log scale)")
-    panels[1][1].set_xlabel("uplink payload (bytes, log scale)")
+    panels[-1][0].set_xlabel("uploads (log scale)")
+    panels[-1][1].set_xlabel("uplink payload (bytes, log scale)")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, dpi=150)

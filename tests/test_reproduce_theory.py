@@ -195,6 +195,8 @@ def test_a_missing_count_is_not_reached_and_missing_results_are_not_run(
     row = verdict(tmp_path, low=1)
     assert row["verdict"] == "differs"
     assert "not reached" in row["note"]
+    write_runs(tmp_path / "fig", {("a", "SGD"): [None], ("a", "WK"): [10]})
+    assert verdict(tmp_path, low=1)["verdict"] == "agrees"  # only SGD never gets there
     nothing = verdict(tmp_path / "elsewhere", low=1)
     assert nothing["verdict"] == claims.NOT_RUN
     assert nothing["ours"] == ""

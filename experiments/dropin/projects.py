@@ -18,7 +18,7 @@ PROJECTS = ("quickstart-pytorch", "older-numpy-client")
 DIFF = "lazy.diff"
 CODECS = {"lazy": "dense", "lazy-4bit": "qsgd:bits=4"}
 VARIANTS = ("plain", *CODECS)
-RULE = "wk2:max_delay=5"
+RULE = "wk2"
 CHOICE = f'"{RULE}", step=1.0'
 """How the diffs choose the rule; a codec is put between the two."""
 

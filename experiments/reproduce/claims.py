@@ -44,7 +44,8 @@ class Claim:
     by : list of str
         Columns that make up a place.
     value : {"ratio", "difference", "plain"}
-        base/run, run − base, or the column itself.
+        base/run (infinite where only the base misses the target), run − base, or the
+        column itself.
     low, high : float
         The interval that agrees with the sentence.
     unit, note : str
@@ -140,11 +141,13 @@ def _value(claim: Claim, row: CsvRow, base: CsvRow | None) -> float | None:
     mine = _number(row, claim.column)
     if claim.value == "plain" or mine is None:
         return mine
-    other = None if base is None else _number(base, claim.column)
-    if other is None:
+    if base is None:
         return None
+    other = _number(base, claim.column)
     if claim.value == "difference":
-        return mine - other
+        return None if other is None else mine - other
+    if other is None:
+        return math.inf  # the base never got there
     return other / mine if mine else math.inf
 
 
@@ -177,9 +180,9 @@ def _range(known: list[float], unit: str) -> str:
 def _spread(places: dict[tuple[str, ...], list[float | None]], unit: str) -> str:
     """Return the mean over the places of the deviation over the seeds."""
     spreads = [
-        tables.deviation([v for v in found if v is not None])
+        tables.deviation(known)
         for found in places.values()
-        if len(found) > 1
+        if len(known := [v for v in found if v is not None and v < math.inf]) > 1
     ]
     return f"{tables.mean(spreads):.2g}{unit}" if spreads else ""
 

@@ -83,7 +83,7 @@ def new_figure(
     columns = min(panels, columns)
     rows = -(-panels // columns)
     wide = 4.3 * columns if columns > 1 else 6.6
-    titles = textwrap.wrap(title, int(wide * 9.7))
+    titles = textwrap.wrap(title, int(wide * 9))
     lines = textwrap.wrap(caption, int(wide * 14))
     top = 0.12 + 0.24 * len(titles) + LEGEND_ROW * legend_rows
     bottom = 0.1 + 0.17 * len(lines)

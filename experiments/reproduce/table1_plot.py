@@ -12,8 +12,8 @@ from .plot import add_legend, dress, new_figure
 from .tables import Row
 
 _PANELS = (
-    ("per-worker", "server_vectors", "vectors at the server, h_m kept"),
-    ("sum-only", "server_vectors", "vectors at the server, only the sum kept"),
+    ("per-worker", "server_vectors", "server: vectors, each h_m kept"),
+    ("sum-only", "server_vectors", "server: vectors, only the sum kept"),
     ("per-worker", "worker_vectors_max", "vectors at a worker"),
     ("per-worker", "uploads_per_worker_round", "uploads per worker and round"),
 )

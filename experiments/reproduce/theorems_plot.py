@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from ..figures import DPI, STYLES
 from ..table import DISPLAY_NAMES
@@ -39,6 +39,9 @@ def plot(
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.xaxis.set_minor_formatter(NullFormatter())
+        if theorem in ("1", "2"):
+            axis.xaxis.set_major_locator(FixedLocator(study.options["rounds"]))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0f}"))
         axis.set_xlabel(f"{below} (log scale)")
         axis.set_title(label, fontsize=11)
         axis.set_ylabel("value (log scale)")
