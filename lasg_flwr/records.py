@@ -7,6 +7,7 @@ stands in its config, everything else of a reply in its metrics.
 
 import copy
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +20,7 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.common import Scalar
+from flwr.common.constant import SType
 from numpy.typing import NDArray
 
 from .errors import WireError
@@ -187,29 +189,31 @@ def read_reply(content: RecordDict) -> Reply | None:
     if arrays is None or len(arrays) != 1:
         raise WireError("malformed: a reply must have exactly one array")
     (array,) = arrays.values()
-    body = b"" if not array.data else _body(array)
-    return Reply.from_header(header, body)
+    if array.data and array.stype != SType.NUMPY:
+        raise WireError(f"malformed: the array of a reply is a {array.stype[:40]!r}")
+    return Reply.from_header(header, read_body(array.data) if array.data else b"")
 
 
-def _body(array: Array) -> bytes:
-    try:
-        values = array.numpy()
-    except Exception as error:
-        raise WireError(f"malformed: the array of a reply: {error}") from None
-    return body_of(values)
+def read_body(data: bytes) -> bytes:
+    """Return payload and buffers out of a reply's array, as NumPy's `save` wrote it.
 
-
-def body_of(values: NDArray[Any]) -> bytes:
-    """Return payload and buffers, as they stand in a reply's array.
+    The header is compared with what is there, so that no memory is taken on its word.
 
     Raises
     ------
     WireError
         If it is no vector of bytes.
     """
-    if values.dtype != np.uint8 or values.ndim != 1:
+    file = BytesIO(data)
+    try:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    except Exception as error:  # whatever NumPy's parser raises
+        raise WireError(f"malformed: the array of a reply: {error}") from None
+    start = file.tell()
+    if dtype != np.uint8 or shape != (len(data) - start,):
         raise WireError("malformed: the array of a reply is no vector of bytes")
-    return values.tobytes()
+    return data[start:]
 
 
 def is_update(content: RecordDict) -> bool:
@@ -253,7 +257,7 @@ def _metrics(
     reported = content.config_records.get(f"{prefix}.metrics") or ConfigRecord()
     for name, value in reported.items():
         if name not in (HEADER_KEY, UPDATE_KEY) and isinstance(value, float | int):
-            found[name] = value
+            found[name] = int(value) if isinstance(value, bool) else value
     return RecordDict({"metrics": MetricRecord(found)})
 
 

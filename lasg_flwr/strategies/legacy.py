@@ -16,7 +16,6 @@ from flwr.common import (
     NDArrays,
     Parameters,
     Scalar,
-    bytes_to_ndarray,
     log,
     ndarrays_to_parameters,
     parameters_to_ndarrays,
@@ -369,10 +368,5 @@ def _read(result: FitRes) -> Reply | None:
         return None
     if not isinstance(header, bytes) or len(result.parameters.tensors) > 1:
         raise WireError("malformed: no header, or more than one array")
-    body = b""
-    if result.parameters.tensors:
-        try:
-            body = records.body_of(bytes_to_ndarray(result.parameters.tensors[0]))
-        except (ValueError, OSError, EOFError) as error:
-            raise WireError(f"malformed: the array of a reply: {error}") from None
+    body = b"".join(map(records.read_body, result.parameters.tensors))
     return Reply.from_header(header, body)
