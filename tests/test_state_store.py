@@ -1,5 +1,6 @@
 """Worker state in files: restarts, damage, locks, and the threshold."""
 
+import os
 import subprocess
 import sys
 import time
@@ -172,6 +173,33 @@ def test_the_second_process_on_a_folder_gets_an_error(
     time.sleep(0.05)
     with StateFile(tmp_path, 1, 0).locked():  # a killed process leaves no lock
         pass
+
+
+_FORK = """
+import os, sys, time
+from pathlib import Path
+from lasg_flwr.clients.state_store import StateFile
+file = StateFile(Path(sys.argv[1]), 1, 0)
+with file.locked():
+    if not os.fork():  # as a DataLoader's persistent worker
+        time.sleep(20)
+        os._exit(0)
+try:
+    with file.locked():
+        print("again")
+finally:
+    os.killpg(0, 9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_forked_under_the_lock_does_not_keep_it(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-uc", _FORK, str(tmp_path)],
+        capture_output=True,
+        start_new_session=True,
+    )
+    assert done.stdout == b"again\n", done.stderr
 
 
 @pytest.mark.parametrize(
