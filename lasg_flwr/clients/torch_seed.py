@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -27,17 +27,18 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     of_device = None if device.type == "cpu" else torch.get_device_module(device)
     python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     cpu = torch.get_rng_state()
-    accelerator = None if of_device is None else of_device.get_rng_state()
+    accelerator = None if of_device is None else of_device.get_rng_state(device)
     try:
         random.seed(seed)
         np.random.seed(seed % _NUMPY_SEEDS)  # noqa: NPY002
         torch.default_generator.manual_seed(seed)
         if of_device is not None:
-            of_device.manual_seed(seed)
+            with getattr(of_device, "device", nullcontext)(device):
+                of_device.manual_seed(seed)  # seeds the current one
         yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy_state)  # noqa: NPY002
         torch.set_rng_state(cpu)
         if of_device is not None:
-            of_device.set_rng_state(accelerator)
+            of_device.set_rng_state(accelerator, device)
