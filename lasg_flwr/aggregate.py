@@ -186,10 +186,10 @@ class RoundAggregate(Aggregate):
         self.total, self._incoming = self._incoming, np.zeros_like(self.total)
 
     def remove(self, record: Record) -> None:
-        """Count the worker no more."""
+        """Count the worker no more; by its id it knows later what was accepted."""
         if record.counted:
             self.weight -= record.weight
-            record.counted, record.id = False, None
+            record.counted = False
 
 
 class SumOnlyAggregate(Aggregate):

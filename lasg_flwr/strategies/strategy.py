@@ -445,7 +445,7 @@ class LasgStrategy(Strategy):
         for record in server.roster.sorted():
             if record.node in connected:
                 self._last_seen[record.key] = server.round
-            elif record.id is not None:
+            elif record.counted and record.id is not None:
                 away = server.round - self._last_seen.get(record.key, server.round)
                 if away >= limit:
                     log(INFO, "lasg: worker %d has left", record.key)
