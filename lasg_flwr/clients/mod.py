@@ -1,5 +1,7 @@
 """`lasg_mod`: make an existing ClientApp lazy without touching it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flwr.app import Context, Message, MessageType
@@ -72,19 +74,17 @@ def _train(message: Message, context: Context, call_next: CallNext) -> Message:
     store = store_for(context, key)
     with store.locked():
         state = store.load(request.have)
-        hidden = context.state.pop(records.STATE_KEY, None)
-        oracle = AppOracle(message, context, call_next)
-        worker = LasgWorker(oracle, key, state)
-        failed = True
-        try:
-            if state is None:
-                oracle.check_repeatable(request.theta, 0)
-            reply = worker.handle(request)
-            failed = False
-        finally:
-            oracle.finish(failed)
-            if hidden is not None:
-                context.state[records.STATE_KEY] = hidden
+        with _hidden(context):
+            oracle = AppOracle(message, context, call_next)
+            worker = LasgWorker(oracle, key, state)
+            failed = True
+            try:
+                if state is None:
+                    oracle.check_repeatable(request.theta, 0)
+                reply = worker.handle(request)
+                failed = False
+            finally:
+                oracle.finish(failed)
         if reply is not None:
             store.save(worker.state)
     reported = {**_scalars(oracle.reported), records.UPDATE_KEY: True}
@@ -98,7 +98,19 @@ def _evaluate(message: Message, context: Context, call_next: CallNext) -> Messag
     parameters, config = records.numpy_parts(message.content)
     arrays = records.read_model(parameters, config)
     content = records.app_content(arrays, config, "evaluateins")
-    return call_next(records.with_content(message, content), context)
+    with _hidden(context):
+        return call_next(records.with_content(message, content), context)
+
+
+@contextmanager
+def _hidden(context: Context) -> Iterator[None]:
+    """Take this mod's part out of the state that the app sees."""
+    own = context.state.pop(records.STATE_KEY, None)
+    try:
+        yield
+    finally:
+        if own is not None:
+            context.state[records.STATE_KEY] = own
 
 
 def _scalars(values: dict[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class ContextStore:
 
     def __init__(self, context: Context, key: int) -> None:
         config = context.node_config
-        self._state = context.state
+        self._context = context
         self.mode = config.get("lasg-state", "auto")
         if self.mode not in ("auto", "file", "memory"):
             raise ValueError(
@@ -177,7 +177,7 @@ class ContextStore:
         A state that cannot be read is none: the server refreshes the worker.
         """
         try:
-            data = records.load_state(self._state)
+            data = records.load_state(self._context.state)
             if self.mode != "memory" and (data is None or self._has_file()):
                 return self.file.load(have)
             return None if data is None else worker_state.load(data)
@@ -189,11 +189,12 @@ class ContextStore:
         """Keep `state`; once it is in a file it stays there."""
         data = worker_state.dump(state)
         if not self._goes_to_file(len(data)):
-            records.save_state(self._state, data)
+            records.save_state(self._context.state, data)
             return
         self.file.write(data)
         session, round_ = state.answered or (b"", 0)
-        records.save_state_place(self._state, str(self.file.path), session, round_)
+        place = str(self.file.path)
+        records.save_state_place(self._context.state, place, session, round_)
 
     def _goes_to_file(self, size: int) -> bool:
         if self.mode != "auto":
