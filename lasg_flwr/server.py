@@ -23,23 +23,14 @@ from .cycle import CodecChoice, check_kept, cycle_from, cycle_spec
 from .errors import CodecSizeError, LasgError, WireError
 from .history import StepHistory
 from .ledger import Ledger
-from .messages import (
-    SESSION_BYTES,
-    Memory,
-    Reply,
-    Request,
-    ServerMemory,
-    Settings,
-    upload_id,
-)
+from .messages import SESSION_BYTES, Reply, Request, upload_id
 from .roster import IterateStore, Record, Roster
 from .rounds import Kept, OpenRound, RoundReport, Verdict, decoded
 from .rules import Rule, ServerRule, rule_from, worker_spec
 from .screen import NormScreen
+from .settings import Memory, ServerMemory, Settings
 from .steps import SGD, ServerStep
 from .vectors import F32, frozen, is_finite, squared_distance
-
-__all__ = ["LasgServer", "RoundReport", "Verdict", "Weighting", "check_options"]
 
 Weighting = Literal["equal", "examples"]
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lasg_flwr import CheckpointError, LasgServer, WireError, checkpoint, simulate
-from lasg_flwr.messages import Reply, Request, Settings
+from lasg_flwr.messages import Reply, Request
 from lasg_flwr.random import KeyedGenerators, keyed_generator
+from lasg_flwr.settings import Settings
 from lasg_flwr.snapshot import load_server, save_server
 from lasg_flwr.steps import Adam
 from lasg_flwr.vectors import Layout, squared_distance

@@ -22,9 +22,9 @@ from flwr.serverapp.strategy.strategy_utils import log_strategy_start_info
 from .. import records, traffic
 from ..cycle import CodecChoice
 from ..errors import CompositionError, WireError
-from ..messages import Memory, ServerMemory
 from ..rules import Rule
 from ..server import LasgServer, Weighting, check_options
+from ..settings import Memory, ServerMemory
 from ..steps import ServerStep
 from .exchange import Closing
 from .farewell import farewell
