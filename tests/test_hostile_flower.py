@@ -29,7 +29,7 @@ from flwr.server.client_manager import SimpleClientManager
 from flwr.server.client_proxy import ClientProxy
 
 from lasg_flwr.strategies import LasgResult, LasgStrategy, LegacyLasgStrategy
-from lasg_flwr.strategies.legacy import node_of
+from lasg_flwr.strategies.legacy_clients import node_of
 
 from .inprocess import InProcessGrid
 from .test_flower import ORACLES, SIZE, client_fn, flat, initial_arrays
@@ -252,7 +252,7 @@ def test_the_older_strategy_survives_the_same(caplog: pytest.LogCaptureFixture) 
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert sum("died" in text for text in warnings) == 1
     assert len(warnings) < 20
-    assert node_of("0") in strategy._failures._patience._failures
+    assert node_of("0") in strategy._intake.failures._patience._failures
     assert strategy.aggregate_evaluate(1, [], []) == (None, {})
 
 

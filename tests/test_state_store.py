@@ -12,7 +12,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, Context
 from flwr.client import Client, ClientApp
 
-from lasg_flwr import checkpoint, records, simulate
+from lasg_flwr import checkpoint, simulate
 from lasg_flwr.clients import LasgNumPyClient, state_store
 from lasg_flwr.clients.state_store import ContextStore, StateFile
 from lasg_flwr.errors import CheckpointError, StateInUseError
@@ -87,7 +87,7 @@ def test_the_context_only_says_where_the_state_is(tmp_path: Path) -> None:
         (record,) = context.state.config_records.values()
         assert record["file"] in {str(f) for f in _files(tmp_path)}
         assert record["round"] == 19
-        assert records.load_state(context.state) is None
+        assert state_store.load_state(context.state) is None
 
 
 @pytest.mark.parametrize(("mib", "files"), [(32, 0), (0.0001, 3)])
@@ -98,7 +98,7 @@ def test_auto_uses_files_above_the_threshold(
     grid = _grid(**config)
     _run(grid)
     assert len(_files(tmp_path)) == files
-    kept = [records.load_state(c.state) for c in grid.contexts.values()]
+    kept = [state_store.load_state(c.state) for c in grid.contexts.values()]
     assert all((state is None) == bool(files) for state in kept)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .. import records
 from ..errors import LasgError
 from ..vectors import F32, Layout
+from . import app_records
 
 CallNext = Callable[[Message, Context], Message]
 
@@ -39,7 +40,7 @@ class AppOracle:
         self._message = message
         self._context = context
         self._call_next = call_next
-        parameters, self._config = records.numpy_parts(message.content)
+        parameters, self._config = app_records.numpy_parts(message.content)
         self._layout: Layout = records.read_layout(self._config)
         _, self._loaded, self._integers = self._layout.split(parameters[0])
         self._buffers = self._loaded
@@ -107,15 +108,15 @@ class AppOracle:
         self._replace_state(copy.deepcopy(self._before))
         _seed_everything(seed)
         arrays = self._layout.unflatten(theta, self._loaded, self._integers)
-        content = records.app_content(arrays, self._config)
+        content = app_records.app_content(arrays, self._config)
         reply = self._call_next(
-            records.with_content(self._message, content), self._context
+            app_records.with_content(self._message, content), self._context
         )
         if reply.has_error():
             raise LasgError(
                 f"the ClientApp answered with an error: {reply.error.reason}"
             )
-        made, self._examples, reported = records.app_reply(
+        made, self._examples, reported = app_records.app_reply(
             reply.content, [e.name for e in self._layout.entries]
         )
         if self._after is None:  # the call at θ^k: later ones see older iterates

@@ -8,9 +8,10 @@ from flwr.app import Context, Message, MessageType
 
 from .. import records
 from ..worker import LasgWorker
+from . import app_records
 from .app_oracle import AppOracle, CallNext
 from .numpy_client import worker_key
-from .state_store import store_for
+from .state_store import STATE_KEY, store_for
 
 
 def lasg_mod(message: Message, context: Context, call_next: CallNext) -> Message:
@@ -58,17 +59,17 @@ def lasg_mod(message: Message, context: Context, call_next: CallNext) -> Message
         app = ClientApp(client_fn, mods=[lasg_mod])     # NumPyClient
     """
     if message.metadata.message_type == MessageType.TRAIN:
-        if records.is_train_request(message.content):
+        if app_records.is_train_request(message.content):
             return _train(message, context, call_next)
     elif message.metadata.message_type == MessageType.EVALUATE and (
-        records.is_evaluate_request(message.content)
+        app_records.is_evaluate_request(message.content)
     ):
         return _evaluate(message, context, call_next)
     return call_next(message, context)
 
 
 def _train(message: Message, context: Context, call_next: CallNext) -> Message:
-    parameters, config = records.numpy_parts(message.content)
+    parameters, config = app_records.numpy_parts(message.content)
     request = records.read_request(parameters, config)
     key = worker_key(context)
     store = store_for(context, key)
@@ -95,22 +96,22 @@ def _train(message: Message, context: Context, call_next: CallNext) -> Message:
 
 def _evaluate(message: Message, context: Context, call_next: CallNext) -> Message:
     """Unpack the model for the app, and nothing else."""
-    parameters, config = records.numpy_parts(message.content)
+    parameters, config = app_records.numpy_parts(message.content)
     arrays = records.read_model(parameters, config)
-    content = records.app_content(arrays, config, "evaluateins")
+    content = app_records.app_content(arrays, config, "evaluateins")
     with _hidden(context):
-        return call_next(records.with_content(message, content), context)
+        return call_next(app_records.with_content(message, content), context)
 
 
 @contextmanager
 def _hidden(context: Context) -> Iterator[None]:
     """Take this mod's part out of the state that the app sees."""
-    own = context.state.pop(records.STATE_KEY, None)
+    own = context.state.pop(STATE_KEY, None)
     try:
         yield
     finally:
         if own is not None:
-            context.state[records.STATE_KEY] = own
+            context.state[STATE_KEY] = own
 
 
 def _scalars(values: dict[str, Any]) -> dict[str, Any]:

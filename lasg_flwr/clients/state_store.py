@@ -22,7 +22,7 @@ from logging import WARNING
 from pathlib import Path
 from typing import Protocol
 
-from flwr.app import Context
+from flwr.app import ConfigRecord, Context, RecordDict
 from flwr.common import log
 
 from .. import checkpoint, records, worker_state
@@ -31,6 +31,8 @@ from ..locks import locked
 from ..worker import WorkerState
 
 THRESHOLD_MIB = 32
+STATE_KEY = "lasg.state"
+"""The record of Context.state that is this package's."""
 LOCK_SECONDS = 1.0
 """How long a client waits for another that is about to end."""
 
@@ -177,7 +179,7 @@ class ContextStore:
         A state that cannot be read is none: the server refreshes the worker.
         """
         try:
-            data = records.load_state(self._context.state)
+            data = load_state(self._context.state)
             if self.mode != "memory" and (data is None or self._has_file()):
                 return self.file.load(have)
             return None if data is None else worker_state.load(data)
@@ -189,12 +191,12 @@ class ContextStore:
         """Keep `state`; once it is in a file it stays there."""
         data = worker_state.dump(state)
         if not self._goes_to_file(len(data)):
-            records.save_state(self._context.state, data)
+            save_state(self._context.state, data)
             return
         self.file.write(data)
         session, round_ = state.answered or (b"", 0)
         place = str(self.file.path)
-        records.save_state_place(self._context.state, place, session, round_)
+        save_state_place(self._context.state, place, session, round_)
 
     def _goes_to_file(self, size: int) -> bool:
         if self.mode != "auto":
@@ -228,3 +230,21 @@ class ObjectStore:
 def store_for(context: Context | None, key: int) -> StateStore:
     """Return the store of a client."""
     return ObjectStore() if context is None else ContextStore(context, key)
+
+
+def load_state(state: RecordDict) -> bytes | None:
+    """Return the worker state in a Context's state, if there is one."""
+    value = records.field(state.config_records, STATE_KEY, "worker")
+    return value if isinstance(value, bytes) else None
+
+
+def save_state(state: RecordDict, data: bytes) -> None:
+    """Put the worker state into a Context's state."""
+    state.config_records[STATE_KEY] = ConfigRecord({"worker": data})
+
+
+def save_state_place(state: RecordDict, path: str, session: bytes, round_: int) -> None:
+    """Say in a Context's state where the worker state is, and of which request."""
+    state.config_records[STATE_KEY] = ConfigRecord(
+        {"file": path, "session": session, "round": round_}
+    )

@@ -28,7 +28,7 @@ from ..settings import Memory, ServerMemory
 from ..steps import ServerStep
 from .exchange import Closing
 from .farewell import farewell
-from .intake import Intake
+from .intake import MessageIntake
 from .loop import EvaluateFn, Loop
 from .metrics import Metrics, MetricsAggregation
 from .model import Model
@@ -207,7 +207,7 @@ class LasgStrategy(Strategy):
             else Checkpoints(Path(checkpoint_dir), checkpoint_every)
         )
         self._reports = Reports(log_file, tensorboard_dir)
-        self._intake = Intake(fail_limit)
+        self._intake = MessageIntake(fail_limit)
         self._started: tuple[LasgServer, Model] | None = None
         self._opened = 0.0
         self._last_seen: dict[int, int] = {}
@@ -232,13 +232,7 @@ class LasgStrategy(Strategy):
         """
         named = {name: array.numpy() for name, array in initial_arrays.items()}
         model = Model(named, self.buffers)
-        size = model.layout.packed_bytes
-        server = LasgServer(
-            model.theta,
-            model_bytes=size,
-            buffers=model.buffers,
-            **self._server_options,
-        )
+        server = model.server(**self._server_options)
         self._last_seen = {}
         if self._checkpoints is not None and self.resume:
             self._last_seen = self._checkpoints.load(server, model) or {}
@@ -430,13 +424,9 @@ class LasgStrategy(Strategy):
         )
         self._note_absent(set(nodes))
         self._intake.failures.keep(nodes)
-        nodes.sort(key=self._order)
+        nodes.sort(key=server.roster.order)
         count = max(int(len(nodes) * fraction), minimum)
         return sample(nodes, count, server.settings.seed, server.round)
-
-    def _order(self, node: int) -> tuple[bool, int]:
-        record = self.server.roster.at(node)
-        return (True, node) if record is None else (False, record.key)
 
     def _note_absent(self, connected: set[int]) -> None:
         """Take out workers whose node has been away for `leave_after` rounds."""
