@@ -1,6 +1,7 @@
 """`lasg_mod` around apps of both kinds takes the engine's path."""
 
 import logging
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -176,6 +177,14 @@ def test_an_app_may_replace_its_state() -> None:
     replaced, _ = run(message_app(replace=True), rounds=6)
     kept, _ = run(message_app(), rounds=6)
     assert replaced.ledger == kept.ledger
+
+
+def test_the_global_generators_are_given_back() -> None:
+    random.seed(5), np.random.seed(5)  # noqa: NPY002
+    expected = random.random(), np.random.rand()  # noqa: NPY002
+    random.seed(5), np.random.seed(5)  # noqa: NPY002
+    run(message_app(), rounds=2)
+    assert (random.random(), np.random.rand()) == expected  # noqa: NPY002
 
 
 def test_messages_of_other_strategies_pass_through() -> None:
