@@ -107,6 +107,8 @@ class Request(NamedTuple):
             raise ValueError(f"bad threshold {self.threshold!r}")
         if not isinstance(self.force, bool):
             raise ValueError(f"bad force {self.force!r}")
+        if not isinstance(self.full_codec, str):
+            raise ValueError(f"bad codec {self.full_codec!r}")
         cycle_from(self.full_codec)
 
 

@@ -42,6 +42,9 @@ class Settings:
     seed: int
 
     def __post_init__(self) -> None:
+        for name in ("rule", "codec"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"bad {name} {getattr(self, name)!r}: give its string")
         if self.memory not in get_args(Memory):
             raise ValueError(
                 f"unknown memory {self.memory!r}: choose one of {get_args(Memory)}"
