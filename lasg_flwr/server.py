@@ -4,7 +4,6 @@ import copy
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
-from math import inf
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +18,7 @@ from .aggregate import (
     Upload,
 )
 from .buffers import BufferMean
+from .contact import Distances, contact
 from .cycle import CodecChoice, check_kept, cycle_from, cycle_spec
 from .errors import CodecSizeError, LasgError, WireError
 from .history import StepHistory
@@ -172,8 +172,11 @@ class LasgServer:
         ------
         DuplicateKeyError
             If another node has that key.
+        ValueError
+            If the rule does not know the worker.
         """
         self.check_between_rounds("introduce a worker")
+        self.rule.check_key(key)
         self.roster.introduce(Record(key, node, self._weight(examples)))
 
     def open_round(self, nodes: Iterable[int]) -> list[tuple[int, Request]]:
@@ -191,13 +194,13 @@ class LasgServer:
         """
         self.check_between_rounds("open a round")
         opened = OpenRound(self.session, self.round, self.threshold)
-        distances: dict[int, float] = {}
+        distances = Distances(self.theta, self.iterates)
         requests = []
         reachable = 0
         for node in nodes:
             reachable += 1
             record = self.roster.at(node)
-            force = self._force(record, opened.threshold, distances)
+            force = contact(self.rule, record, self.round, opened.threshold, distances)
             if force is None:
                 continue
             request = self._request(record, force, opened.threshold)
@@ -277,32 +280,6 @@ class LasgServer:
         self._forget_iterate(record)
         self.aggregate.remove(record)
 
-    def _force(
-        self, record: Record | None, threshold: float, distances: dict[int, float]
-    ) -> bool | None:
-        """Return whether to force an upload; None to leave the worker alone."""
-        if record is None:
-            return True
-        if record.gone:
-            return None
-        if record.id is None or self.round - record.round >= self.rule.max_delay:
-            return True
-        if self.rule.decided_by != "server":
-            return False
-        return True if self._server_lhs(record, distances) > threshold else None
-
-    def _server_lhs(self, record: Record, distances: dict[int, float]) -> float:
-        rule = self.rule
-        if not isinstance(rule, ServerRule):
-            raise TypeError(f"{rule.name} is not decided by the server")
-        stored = self.iterates.get(record.round)
-        if stored is None:
-            return inf
-        if record.round not in distances:
-            distances[record.round] = squared_distance(self.theta, stored)
-        known = rule.smoothness_for(record.key, record.estimate)
-        return rule.lhs(known, distances[record.round])
-
     def _request(self, record: Record | None, force: bool, threshold: float) -> Request:
         first = record is None or not record.accepted
         return Request(
@@ -319,6 +296,10 @@ class LasgServer:
 
     def _keep(self, current: OpenRound, node: int, reply: Reply) -> None:
         request = current.check(node, reply)
+        try:
+            self.rule.check_key(reply.key)
+        except ValueError as error:
+            raise WireError(f"unknown key: {error}") from None
         upload = None if reply.kind == "skip" else self._upload(request, reply)
         current.keep(node, reply, upload)
         self.ledger.skips += upload is None
