@@ -1,6 +1,5 @@
 """The server's state machine: ask, keep what is valid, and move θ."""
 
-import copy
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,13 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import wire
-from .aggregate import (
-    Aggregate,
-    PerWorkerAggregate,
-    RoundAggregate,
-    SumOnlyAggregate,
-    Upload,
-)
+from .aggregate import SumOnlyAggregate, Upload, aggregate_for
 from .buffers import BufferMean
 from .contact import Distances, contact
 from .cycle import CodecChoice, check_kept, cycle_from, cycle_spec
@@ -29,8 +22,8 @@ from .rounds import Kept, OpenRound, RoundReport, Verdict, decoded
 from .rules import Rule, ServerRule, rule_from, worker_spec
 from .screen import NormScreen
 from .settings import Memory, ServerMemory, Settings
-from .steps import SGD, ServerStep
-from .vectors import F32, frozen, is_finite, squared_distance
+from .steps import ServerStep, step_from
+from .vectors import F32, finite_vector, frozen, is_finite, squared_distance
 
 Weighting = Literal["equal", "examples"]
 
@@ -112,10 +105,10 @@ class LasgServer:
         model_bytes: int | None = None,
         buffers: NDArray[Any] | None = None,
     ) -> None:
-        self.theta = _checked_theta(theta)
+        self.theta = finite_vector(theta, "theta", 1)
         self.buffer_mean = BufferMean(buffers)
         self.rule = rule_from(rule)
-        self.step = _server_step(step)
+        self.step = step_from(step)
         self.c = self._threshold_constant()
         self.rule.check()
         if weights not in ("equal", "examples"):
@@ -128,13 +121,7 @@ class LasgServer:
         self.settings = Settings(
             worker_spec(self.rule), spec, memory, server_memory, seed
         )
-        fallback = "dense" if server_memory == "sum-only" else spec
-        self.full_codec = cycle_spec(full_codec or fallback)
-        if not self.settings.sends_innovations and self.full_codec != spec:
-            raise ValueError(
-                f"full_codec {self.full_codec!r} would replace the codec {spec!r}: all "
-                "uploads of this run are full; leave it out"
-            )
+        self.full_codec = self.settings.full_codec(full_codec)
         for entry in cycle_from(spec):
             entry.innovation_gain(self.theta.size)
         self.session = secrets.token_bytes(SESSION_BYTES)
@@ -145,7 +132,7 @@ class LasgServer:
         self.ledger = Ledger()
         self.screen = NormScreen(norm_bound)
         self.model_bytes = model_bytes or self.theta.nbytes + self.buffers.nbytes
-        self.aggregate = _aggregate(self.settings, self.theta.size)
+        self.aggregate = aggregate_for(self.settings, self.theta.size)
         self._open: OpenRound | None = None
         if memory == "error":
             check_kept(spec, self.theta.size)
@@ -364,11 +351,8 @@ class LasgServer:
     def _maybe_new_start(self) -> bool:
         if not isinstance(self.aggregate, SumOnlyAggregate):
             return False
-        records = self.roster.sorted()
-        members = sum(r.counted for r in records)
-        gone = [r for r in records if r.gone]
-        overdue = any(self.round - r.sum_round >= self.rule.max_delay for r in gone)
-        if not gone or not (overdue or len(gone) > self.gone_share * members):
+        records, oldest = self.roster.sorted(), self.round - self.rule.max_delay
+        if not self.aggregate.is_overdue(records, oldest, self.gone_share):
             return False
         for record in records:
             if not record.aside:
@@ -396,31 +380,3 @@ def check_options(**options: Any) -> None:
     """
     with suppress(CodecSizeError):
         LasgServer(np.zeros(2, np.float32), **options)
-
-
-def _server_step(step: float | ServerStep) -> ServerStep:
-    if isinstance(step, ServerStep):
-        return copy.deepcopy(step)  # its moments are this run's
-    if isinstance(step, str):
-        raise ValueError(
-            f"step must be a number or a ServerStep, such as Adam(0.01), got {step!r}"
-        )
-    return SGD(step)
-
-
-def _aggregate(settings: Settings, size: int) -> Aggregate:
-    if settings.memory == "error":
-        return RoundAggregate(size)
-    if settings.server_memory == "sum-only":
-        return SumOnlyAggregate(size)
-    return PerWorkerAggregate(size, settings.memory == "gradient")
-
-
-def _checked_theta(theta: NDArray[Any]) -> F32:
-    values = np.array(theta, dtype=np.float32)
-    if values.ndim != 1 or values.size == 0 or not is_finite(values):
-        raise ValueError(
-            f"theta must be a finite vector of length >= 1, got shape {values.shape}: "
-            "flatten it with theta.ravel()"
-        )
-    return frozen(values)

@@ -1,5 +1,6 @@
 """Server steps θ^{k+1} = step(θ^k, ∇^k); for step sizes see `lasg_flwr.schedules`."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
@@ -189,6 +190,28 @@ class AMSGrad(Adam):
         largest = self._moment("largest", second)
         np.maximum(largest, second, out=largest)
         return largest
+
+
+def step_from(choice: float | ServerStep) -> ServerStep:
+    """Return a step of its own for a server: a number is plain SGD's learning rate.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or the learning rate is out of range.
+
+    Examples
+    --------
+    >>> step_from(0.5).name
+    'sgd'
+    """
+    if isinstance(choice, ServerStep):
+        return copy.deepcopy(choice)  # its moments are this run's
+    if isinstance(choice, str):
+        raise ValueError(
+            f"step must be a number or a ServerStep, such as Adam(0.01), got {choice!r}"
+        )
+    return SGD(choice)
 
 
 def _rate(name: str, value: float) -> float:
