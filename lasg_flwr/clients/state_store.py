@@ -16,8 +16,7 @@ and a worker without the upload that the server means is refreshed.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from logging import WARNING
 from pathlib import Path
 from typing import Protocol
@@ -73,8 +72,7 @@ class StateFile:
         self.folder = folder
         self.path = folder / f"run-{run_id}" / f"worker-{key}.safetensors"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep other processes off this file; the system frees a dead one's lock.
 
         Raises
@@ -86,8 +84,7 @@ class StateFile:
             f"another process is using the worker state {self.path}: give each "
             "SuperNode a partition-id, or a lasg-state-dir, of its own"
         )
-        with locked(self.path.with_suffix(".lock"), LOCK_SECONDS, refusal):
-            yield
+        return locked(self.path.with_suffix(".lock"), LOCK_SECONDS, refusal)
 
     def load(self, have: bytes | None = None) -> WorkerState | None:
         """Return the state in the file.
@@ -164,14 +161,11 @@ class ContextStore:
         folder = str(config.get("lasg-state-dir", "")) or default_folder()
         self.file = StateFile(Path(folder).expanduser(), context.run_id, key)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Lock the file, where there is one or must be one."""
-        if self.mode == "memory" or not (self.mode == "file" or self._has_file()):
-            yield
-            return
-        with self.file.locked():
-            yield
+        if self.mode == "file" or (self.mode == "auto" and self._has_file()):
+            return self.file.locked()
+        return nullcontext()
 
     def load(self, have: bytes | None) -> WorkerState | None:
         """Return the state: the file's if there is one, else the Context's.
@@ -213,10 +207,9 @@ class ObjectStore:
     def __init__(self) -> None:
         self._kept: WorkerState | None = None
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Nothing to keep out."""
-        yield
+        return nullcontext()
 
     def load(self, have: bytes | None) -> WorkerState | None:
         """Return the state."""
