@@ -36,7 +36,6 @@ APP_CONFIG_KEY = "lasg.app-config"
 ARRAYS_KEY = "arrays"
 CONFIG_KEY = "config"
 EXAMPLES_KEY = "num-examples"
-_EMPTY = "_empty"
 
 
 def model_record(packed: NDArray[np.uint8]) -> ArrayRecord:
@@ -284,19 +283,3 @@ def app_keys(arrays: str, config: str) -> dict[str, str]:
     asked = {APP_ARRAYS_KEY: arrays, APP_CONFIG_KEY: config}
     usual = {APP_ARRAYS_KEY: ARRAYS_KEY, APP_CONFIG_KEY: CONFIG_KEY}
     return {key: name for key, name in asked.items() if name != usual[key]}
-
-
-def fit_result(
-    arrays: list[NDArray[Any]], examples: int, metrics: Mapping[str, Scalar]
-) -> RecordDict:
-    """Return a training reply with the records that a NumPyClient's has."""
-    nothing = Array(dtype="", shape=(), stype=SType.NUMPY, data=b"")
-    packed = {"0": Array(arrays[0])} if arrays else {_EMPTY: nothing}
-    return RecordDict(
-        {
-            "fitres.parameters": ArrayRecord(packed),
-            "fitres.num_examples": MetricRecord({"num_examples": examples}),
-            "fitres.metrics": ConfigRecord(dict(metrics)),
-            "fitres.status": ConfigRecord({"code": 0, "message": "Success"}),
-        }
-    )

@@ -4,8 +4,16 @@ import copy
 from collections.abc import Mapping
 from typing import Any, cast
 
-from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.common import Scalar
+from flwr.common.constant import SType
 from numpy.typing import NDArray
 
 from .. import records
@@ -125,3 +133,19 @@ def _app_examples(metrics: dict[str, Any]) -> int:
             "training data cannot take part; leave it out, or give it data"
         )
     return int(examples)
+
+
+def fit_result(
+    arrays: list[NDArray[Any]], examples: int, metrics: Mapping[str, Scalar]
+) -> RecordDict:
+    """Return a training reply with the records that a NumPyClient's has."""
+    nothing = Array(dtype="", shape=(), stype=SType.NUMPY, data=b"")
+    packed = {"0": Array(arrays[0])} if arrays else {"_empty": nothing}
+    return RecordDict(
+        {
+            "fitres.parameters": ArrayRecord(packed),
+            "fitres.num_examples": MetricRecord({"num_examples": examples}),
+            "fitres.metrics": ConfigRecord(dict(metrics)),
+            "fitres.status": ConfigRecord({"code": 0, "message": "Success"}),
+        }
+    )

@@ -90,7 +90,7 @@ def _train(message: Message, context: Context, call_next: CallNext) -> Message:
             store.save(worker.state)
     reported = {**_scalars(oracle.reported), records.UPDATE_KEY: True}
     arrays, metrics = records.reply_parts(reply, reported)
-    content = records.fit_result(arrays, oracle.num_examples, metrics)
+    content = app_records.fit_result(arrays, oracle.num_examples, metrics)
     return Message(content, reply_to=message)
 
 

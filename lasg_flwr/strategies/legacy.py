@@ -187,9 +187,8 @@ class LegacyLasgStrategy(Strategy):
         return asked
 
     def _begun(self, arrays: NDArrays) -> tuple[LasgServer, Model]:
-        buffers = self.buffers
-        if buffers is None:
-            buffers = batch_norm_statistics(arrays)
+        guess = self.buffers is None
+        buffers = batch_norm_statistics(arrays) if guess else self.buffers
         model = Model(named_by_position(arrays), buffers)
         if buffers:
             log(INFO, "lasg: arrays %s are buffers", ", ".join(buffers))
