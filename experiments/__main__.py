@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lasg_flwr.messages import Memory, Settings
+from lasg_flwr.settings import Memory, Settings
 
 from . import codec_study
 from .compare import Comparison, compare, write

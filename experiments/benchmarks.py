@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lasg_flwr import simulate
-from lasg_flwr.messages import ServerMemory
 from lasg_flwr.oracle import Oracle
 from lasg_flwr.random import KeyedGenerators, keyed_generator
 from lasg_flwr.server import LasgServer
+from lasg_flwr.settings import ServerMemory
 from lasg_flwr.vectors import F32
 from lasg_flwr.worker import LasgWorker
 

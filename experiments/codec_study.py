@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.table import Table
 
-from lasg_flwr.messages import Memory, Settings
+from lasg_flwr.settings import Memory, Settings
 
 from .compare import (
     TARGET_FACTOR,

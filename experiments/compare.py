@@ -10,8 +10,8 @@ from typing import Any
 
 from lasg_flwr import LasgError, LasgServer, simulate
 from lasg_flwr.cycle import check_kept
-from lasg_flwr.messages import Memory
-from lasg_flwr.server import RoundReport
+from lasg_flwr.rounds import RoundReport
+from lasg_flwr.settings import Memory
 
 from .methods import (
     Hyperparameters,

@@ -6,11 +6,12 @@ from typing import Any
 
 from lasg_flwr.growing import BatchSchedule, GrowingBatches
 from lasg_flwr.local import LocalSteps
-from lasg_flwr.messages import Memory
 from lasg_flwr.oracle import Oracle
 from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Always, Rule
+from lasg_flwr.schedules import Constant, Decreasing, Schedule
+from lasg_flwr.settings import Memory
 from lasg_flwr.smoothness import local_steps_smoothness
-from lasg_flwr.steps import SGD, Constant, Decreasing, Schedule, ServerStep
+from lasg_flwr.steps import SGD, ServerStep
 
 from .sparse import DEFAULT_TOP_K, top_k_spec
 from .sparse import METHOD as SPARSE_METHOD

@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, Context, MetricRecord
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 
-from lasg_flwr.messages import Memory, ServerMemory
+from lasg_flwr.settings import Memory, ServerMemory
 from lasg_flwr.strategies import LasgResult, LasgStrategy
 from lasg_flwr.strategies.sampling import wait_for_nodes
 

@@ -11,9 +11,13 @@ PyTorch.
 
 from .errors import (
     CheckpointError,
+    CodecSizeError,
+    CompositionError,
     DuplicateKeyError,
     LasgError,
     NonFiniteGradientError,
+    NoWorkersError,
+    StateInUseError,
     WireError,
 )
 from .oracle import Oracle
@@ -23,13 +27,17 @@ from .worker import LasgWorker
 
 __all__ = [
     "CheckpointError",
+    "CodecSizeError",
+    "CompositionError",
     "DuplicateKeyError",
     "LasgError",
     "LasgServer",
     "LasgWorker",
+    "NoWorkersError",
     "NonFiniteGradientError",
     "Oracle",
     "SimulationResult",
+    "StateInUseError",
     "WireError",
     "simulate",
 ]

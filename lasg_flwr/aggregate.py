@@ -10,6 +10,7 @@ from .codecs import codec_from, spec_of
 from .cycle import codec_of
 from .messages import Kind
 from .roster import Record
+from .settings import Settings
 from .vectors import F32, F64, frozen
 
 
@@ -186,10 +187,10 @@ class RoundAggregate(Aggregate):
         self.total, self._incoming = self._incoming, np.zeros_like(self.total)
 
     def remove(self, record: Record) -> None:
-        """Count the worker no more."""
+        """Count the worker no more; by its id it knows later what was accepted."""
         if record.counted:
             self.weight -= record.weight
-            record.counted, record.id = False, None
+            record.counted = False
 
 
 class SumOnlyAggregate(Aggregate):
@@ -234,6 +235,23 @@ class SumOnlyAggregate(Aggregate):
         if record.counted:
             record.gone, record.id = True, None
 
+    def is_overdue(self, records: list[Record], oldest: int, share: float) -> bool:
+        """Return whether a new start is due.
+
+        Parameters
+        ----------
+        records : list of Record
+            All of them.
+        oldest : int
+            k − D: what a gone worker has in S must be of a later round.
+        share : float
+            How much of the workers may be gone.
+        """
+        gone = [record for record in records if record.gone]
+        if any(record.sum_round <= oldest for record in gone):
+            return True
+        return len(gone) > share * sum(record.counted for record in records)
+
     def new_start(self, records: list[Record]) -> None:
         """Begin anew with the uploads that were set aside; all others are forgotten."""
         self.total, self.aside = self.aside, np.zeros_like(self.total)
@@ -247,3 +265,12 @@ class SumOnlyAggregate(Aggregate):
             else:
                 record.id = None
             record.aside = False
+
+
+def aggregate_for(settings: Settings, size: int) -> Aggregate:
+    """Return what a server of these settings and p = `size` remembers."""
+    if settings.memory == "error":
+        return RoundAggregate(size)
+    if settings.server_memory == "sum-only":
+        return SumOnlyAggregate(size)
+    return PerWorkerAggregate(size, settings.memory == "gradient")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import wire
 from .codecs import Dense
 from .errors import WireError
-from .vectors import F32, F64, NO_BUFFERS, frozen, is_finite
+from .vectors import F32, F64, NO_BUFFERS, finite_vector, frozen
 
 
 def encode(values: F32) -> bytes:
@@ -59,13 +59,8 @@ class BufferMean:
     """
 
     def __init__(self, values: NDArray[Any] | None = None) -> None:
-        vector = np.array(NO_BUFFERS if values is None else values, dtype=np.float32)
-        if vector.ndim != 1 or not is_finite(vector):
-            raise ValueError(
-                f"buffers must be a finite vector, got shape {vector.shape}: flatten "
-                "them with buffers.ravel()"
-            )
-        self.values: F32 = frozen(vector)
+        given = NO_BUFFERS if values is None else values
+        self.values: F32 = finite_vector(given, "buffers")
         self._total: F64 | None = None
         self._weight = 0.0
 

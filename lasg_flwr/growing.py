@@ -84,6 +84,7 @@ class GrowingBatches(OracleWrapper):
     ----------
     oracle : Oracle
         Must offer ``draw_batch(rng, size)``: draw a minibatch of `size` examples.
+        `LocalSteps` goes around this oracle, not inside it.
     schedule : BatchSchedule
         b^(0) and ρ.
 
@@ -97,7 +98,8 @@ class GrowingBatches(OracleWrapper):
         if not hasattr(oracle, "draw_batch"):
             raise TypeError(
                 f"{type(oracle).__name__} cannot draw minibatches of a given size: "
-                "give it a method draw_batch(rng, size)"
+                "give it a method draw_batch(rng, size); local steps go around growing "
+                "batches, as in LocalSteps(GrowingBatches(oracle, schedule), ...)"
             )
         self.oracle = oracle
         self.schedule = schedule
@@ -128,7 +130,8 @@ class GrowingBatches(OracleWrapper):
             )
         size = self.schedule.size(self._iteration, self.num_examples)
         self._iteration = None
-        return self.draw_batch(rng, size)  # the inner oracle's
+        inner: Any = self.oracle
+        return inner.draw_batch(rng, size)
 
     def gradient(self, theta: F32, batch: Any) -> F32:
         """Return the oracle's gradient."""

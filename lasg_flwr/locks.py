@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import StateInUseError
@@ -38,7 +38,10 @@ def locked(path: Path, seconds: float, refusal: str) -> Iterator[None]:
             if time.monotonic() > end:
                 raise StateInUseError(refusal)
             time.sleep(0.02)
-        yield
+        try:
+            yield
+        finally:
+            _unlock(file.fileno())
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -51,3 +54,10 @@ def _try_lock(descriptor: int) -> bool:
     except OSError:  # some network file systems have no locks: go without
         return True
     return True
+
+
+def _unlock(descriptor: int) -> None:
+    """Give the lock back: closing does not while a forked process has the file too."""
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)

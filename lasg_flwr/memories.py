@@ -15,7 +15,8 @@ import numpy as np
 
 from . import wire
 from .codecs import Codec
-from .messages import Kind, Settings
+from .messages import Kind
+from .settings import Settings
 from .vectors import F32, F64, frozen
 
 

@@ -9,21 +9,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from .cycle import cycle_from
 from .errors import WireError
-from .settings import U64, Memory, ServerMemory, Settings
+from .settings import U64, Settings
 from .vectors import F32, NO_BUFFERS
-
-__all__ = [
-    "ID_BYTES",
-    "SESSION_BYTES",
-    "VERSION",
-    "Kind",
-    "Memory",
-    "Reply",
-    "Request",
-    "ServerMemory",
-    "Settings",
-    "upload_id",
-]
 
 Kind = Literal["skip", "innovation", "full"]
 
@@ -120,6 +107,8 @@ class Request(NamedTuple):
             raise ValueError(f"bad threshold {self.threshold!r}")
         if not isinstance(self.force, bool):
             raise ValueError(f"bad force {self.force!r}")
+        if not isinstance(self.full_codec, str):
+            raise ValueError(f"bad codec {self.full_codec!r}")
         cycle_from(self.full_codec)
 
 

@@ -24,14 +24,15 @@ class Oracle(Protocol):
       local iteration t = kH + h before each draw inside `lasg_flwr.local.LocalSteps`;
     - ``draw_batch(rng, size)``: draws that many examples, see `lasg_flwr.growing`;
     - ``metrics()``: a dict of numbers about the last gradient, sent with the reply;
-    - ``evaluate(theta)``: ``(loss, num_examples, metrics)`` on local test data;
+    - ``evaluate(theta)``: ``(loss, num_examples, metrics)`` on local test data, with
+      the buffers that were loaded last;
     - ``gradients_per_call``: minibatch gradients that one call computes (default 1);
     - ``size``: the length p of θ, so that a wrong one is refused up front;
     - ``load_buffers(values)`` and ``buffers()``: take over the server's buffers, such
       as BatchNorm statistics, as a read-only float32 vector, and return what they are
-      now, in a vector of the same length. They are loaded before each gradient; an
-      upload carries what the gradient at θ^k made of them, and the server averages
-      that as values. Neither must cost more than a copy.
+      now, in a vector of the same length. They are loaded before each gradient and
+      each evaluation; an upload carries what the gradient at θ^k made of them, and the
+      server averages that as values. Neither must cost more than a copy.
     """
 
     @property
@@ -65,7 +66,8 @@ class OracleWrapper:
     """An oracle around another: whatever it does not define itself is the other's.
 
     So `size`, `evaluate`, `buffers` and all else that an `Oracle` may offer pass
-    through, and are missing where the inner oracle has none.
+    through, and are missing where the inner oracle has none. Only `draw_batch` does
+    not: what a wrapper draws need not be what the inner oracle draws.
 
     Attributes
     ----------
@@ -77,7 +79,8 @@ class OracleWrapper:
 
     def __getattr__(self, name: str) -> Any:
         """Return what the inner oracle has under this name."""
-        if name == "oracle" or name.startswith("_"):  # a copy that is not made yet
+        own = name in ("oracle", "draw_batch")
+        if own or name.startswith("_"):  # also of a copy that is not made yet
             raise AttributeError(f"{type(self).__name__} has no {name!r}")
         return getattr(self.oracle, name)
 

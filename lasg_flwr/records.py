@@ -5,8 +5,8 @@ of either kind. The model travels as one packed array; everything else of a requ
 stands in its config, everything else of a reply in its metrics.
 """
 
-import copy
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any, cast
 
 import numpy as np
@@ -14,11 +14,11 @@ from flwr.app import (
     Array,
     ArrayRecord,
     ConfigRecord,
-    Message,
     MetricRecord,
     RecordDict,
 )
-from flwr.common import Scalar
+from flwr.common import FitRes, Scalar
+from flwr.common.constant import SType
 from numpy.typing import NDArray
 
 from .errors import WireError
@@ -35,9 +35,7 @@ APP_CONFIG_KEY = "lasg.app-config"
 """In a request's config: how the records of a Message-API app are called."""
 ARRAYS_KEY = "arrays"
 CONFIG_KEY = "config"
-STATE_KEY = "lasg.state"
 EXAMPLES_KEY = "num-examples"
-_EMPTY = "_empty"
 
 
 def model_record(packed: NDArray[np.uint8]) -> ArrayRecord:
@@ -54,8 +52,8 @@ def train_content(
     request: Request, model: ArrayRecord, layout: str, config: ConfigRecord
 ) -> RecordDict:
     """Return what a training message carries."""
-    fields = train_config(request, layout, config)
-    return RecordDict({"fitins.parameters": model, "fitins.config": _config(fields)})
+    fields = plain_config(train_config(request, layout, config))
+    return RecordDict({"fitins.parameters": model, "fitins.config": fields})
 
 
 def train_config(
@@ -69,13 +67,18 @@ def evaluate_content(
     model: ArrayRecord, layout: str, config: ConfigRecord
 ) -> RecordDict:
     """Return what an evaluation message carries."""
-    fields = {**config, LAYOUT_KEY: layout}
-    return RecordDict(
-        {"evaluateins.parameters": model, "evaluateins.config": _config(fields)}
-    )
+    fields = plain_config({**config, LAYOUT_KEY: layout})
+    return RecordDict({"evaluateins.parameters": model, "evaluateins.config": fields})
 
 
-def _config(fields: Mapping[str, Any]) -> ConfigRecord:
+def plain_config(fields: Mapping[str, Any]) -> ConfigRecord:
+    """Return a config that a NumPyClient can get.
+
+    Raises
+    ------
+    TypeError
+        If an entry is a list.
+    """
     for name, value in fields.items():
         if not isinstance(value, bool | int | float | str | bytes):
             raise TypeError(
@@ -161,7 +164,7 @@ def plain_scalars(values: Mapping[str, Any]) -> dict[str, Scalar]:
     }
 
 
-def _field(
+def field(
     found: Mapping[str, ConfigRecord] | Mapping[str, MetricRecord],
     record: str,
     name: str,
@@ -178,7 +181,7 @@ def read_reply(content: RecordDict) -> Reply | None:
     WireError
         If the reply is malformed.
     """
-    header = _field(content.config_records, "fitres.metrics", HEADER_KEY)
+    header = field(content.config_records, "fitres.metrics", HEADER_KEY)
     if header is None:
         return None
     if not isinstance(header, bytes):
@@ -187,34 +190,52 @@ def read_reply(content: RecordDict) -> Reply | None:
     if arrays is None or len(arrays) != 1:
         raise WireError("malformed: a reply must have exactly one array")
     (array,) = arrays.values()
-    body = b"" if not array.data else _body(array)
-    return Reply.from_header(header, body)
+    if array.data and array.stype != SType.NUMPY:
+        raise WireError(f"malformed: the array of a reply is a {array.stype[:40]!r}")
+    return Reply.from_header(header, read_body(array.data) if array.data else b"")
 
 
-def _body(array: Array) -> bytes:
-    try:
-        values = array.numpy()
-    except Exception as error:
-        raise WireError(f"malformed: the array of a reply: {error}") from None
-    return body_of(values)
+def read_fit_result(result: FitRes) -> Reply | None:
+    """Read a training reply of Flower's older API, likewise.
+
+    Raises
+    ------
+    WireError
+        If the reply is malformed.
+    """
+    header, tensors = result.metrics.get(HEADER_KEY), result.parameters.tensors
+    if header is None:
+        return None
+    if not isinstance(header, bytes) or len(tensors) > 1:
+        raise WireError("malformed: no header, or more than one array")
+    return Reply.from_header(header, read_body(tensors[0]) if tensors else b"")
 
 
-def body_of(values: NDArray[Any]) -> bytes:
-    """Return payload and buffers, as they stand in a reply's array.
+def read_body(data: bytes) -> bytes:
+    """Return payload and buffers out of a reply's array, as NumPy's `save` wrote it.
+
+    The header is compared with what is there, so that no memory is taken on its word.
 
     Raises
     ------
     WireError
         If it is no vector of bytes.
     """
-    if values.dtype != np.uint8 or values.ndim != 1:
+    file = BytesIO(data)
+    try:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    except Exception as error:  # whatever NumPy's parser raises
+        raise WireError(f"malformed: the array of a reply: {error}") from None
+    start = file.tell()
+    if dtype != np.uint8 or shape != (len(data) - start,):
         raise WireError("malformed: the array of a reply is no vector of bytes")
-    return values.tobytes()
+    return data[start:]
 
 
 def is_update(content: RecordDict) -> bool:
     """Return whether a training reply is about a pseudo-gradient."""
-    return _field(content.config_records, "fitres.metrics", UPDATE_KEY) is True
+    return field(content.config_records, "fitres.metrics", UPDATE_KEY) is True
 
 
 def train_metrics(content: RecordDict) -> RecordDict:
@@ -237,7 +258,7 @@ def evaluate_metrics(
     for record in content.metric_records.values():
         if weighted_by_key in record:
             return content
-    loss = _field(content.metric_records, "evaluateres.loss", "loss")
+    loss = field(content.metric_records, "evaluateres.loss", "loss")
     if not isinstance(loss, float | int):
         raise WireError("malformed: an evaluation reply without a loss")
     return _metrics(content, "evaluateres", {"loss": loss})
@@ -246,42 +267,15 @@ def evaluate_metrics(
 def _metrics(
     content: RecordDict, prefix: str, values: dict[str, float | int]
 ) -> RecordDict:
-    examples = _field(content.metric_records, f"{prefix}.num_examples", "num_examples")
+    examples = field(content.metric_records, f"{prefix}.num_examples", "num_examples")
     if not isinstance(examples, int) or examples < 0:
         raise WireError("malformed: a reply without its number of examples")
     found: dict[str, Any] = {EXAMPLES_KEY: examples, **values}
     reported = content.config_records.get(f"{prefix}.metrics") or ConfigRecord()
     for name, value in reported.items():
         if name not in (HEADER_KEY, UPDATE_KEY) and isinstance(value, float | int):
-            found[name] = value
+            found[name] = int(value) if isinstance(value, bool) else value
     return RecordDict({"metrics": MetricRecord(found)})
-
-
-def is_train_request(content: RecordDict) -> bool:
-    """Return whether a training message comes from this package's strategies."""
-    return _field(content.config_records, "fitins.config", HEADER_KEY) is not None
-
-
-def is_evaluate_request(content: RecordDict) -> bool:
-    """Return whether an evaluation message comes from this package's strategies."""
-    return _field(content.config_records, "evaluateins.config", LAYOUT_KEY) is not None
-
-
-def numpy_parts(content: RecordDict) -> tuple[list[NDArray[Any]], dict[str, Scalar]]:
-    """Return arrays and config of a request, as a NumPyClient would get them.
-
-    Raises
-    ------
-    WireError
-        If the message has no packed model.
-    """
-    prefix = "fitins" if "fitins.config" in content.config_records else "evaluateins"
-    arrays = content.array_records.get(f"{prefix}.parameters")
-    if arrays is None or len(arrays) != 1:
-        raise WireError("the request carries no packed model")
-    config = content.config_records[f"{prefix}.config"]
-    values = cast(dict[str, Scalar], dict(config))
-    return [array.numpy() for array in arrays.values()], values
 
 
 def app_keys(arrays: str, config: str) -> dict[str, str]:
@@ -289,122 +283,3 @@ def app_keys(arrays: str, config: str) -> dict[str, str]:
     asked = {APP_ARRAYS_KEY: arrays, APP_CONFIG_KEY: config}
     usual = {APP_ARRAYS_KEY: ARRAYS_KEY, APP_CONFIG_KEY: CONFIG_KEY}
     return {key: name for key, name in asked.items() if name != usual[key]}
-
-
-def app_content(
-    arrays: Mapping[str, NDArray[Any]],
-    config: Mapping[str, Scalar],
-    prefix: str = "fitins",
-) -> RecordDict:
-    """Return a model and a request's config as ClientApps of both kinds expect them."""
-    named = named_arrays(arrays)
-    by_position = {str(i): array for i, array in enumerate(named.values())}
-    values = _config(user_config(config))
-    return RecordDict(
-        {
-            str(config.get(APP_ARRAYS_KEY, ARRAYS_KEY)): named,
-            str(config.get(APP_CONFIG_KEY, CONFIG_KEY)): values,
-            f"{prefix}.parameters": ArrayRecord(by_position),
-            f"{prefix}.config": values,
-        }
-    )
-
-
-def with_content(message: Message, content: RecordDict) -> Message:
-    """Return a copy of a message that carries something else."""
-    changed = copy.copy(message)
-    changed.content = content
-    return changed
-
-
-def app_reply(
-    content: RecordDict, names: list[str]
-) -> tuple[dict[str, NDArray[Any]], int, dict[str, Any]]:
-    """Return the trained arrays, the number of examples and the metrics of an app.
-
-    Parameters
-    ----------
-    content : RecordDict
-        The app's reply, of either kind.
-    names : list of str
-        Names of the model's arrays, for replies that carry them by position.
-
-    Raises
-    ------
-    WireError
-        If there is no model, not all of it, or no number of examples.
-    """
-    if len(content.array_records) != 1:
-        raise WireError(
-            f"the ClientApp's reply has {len(content.array_records)} ArrayRecords, "
-            "expected the trained model in one"
-        )
-    metrics: dict[str, Any] = {}
-    for numbers in content.metric_records.values():
-        metrics.update(numbers)
-    for name, values in content.config_records.items():
-        if name.endswith(".metrics"):
-            metrics.update(values)
-    examples = _app_examples(metrics)
-    (record,) = content.array_records.values()
-    arrays = [array.numpy() for array in record.values() if array.data]
-    if len(arrays) != len(names):
-        raise WireError(
-            f"the ClientApp returned {len(arrays)} arrays, the model has {len(names)}: "
-            "return the whole model, in the form in which it came"
-        )
-    found = list(record) if set(record) == set(names) else names
-    return dict(zip(found, arrays, strict=True)), examples, metrics
-
-
-def _app_examples(metrics: dict[str, Any]) -> int:
-    """Take the number of examples out of an app's metrics."""
-    examples = metrics.pop(EXAMPLES_KEY, metrics.pop("num_examples", None))
-    if not isinstance(examples, int | float):
-        raise WireError(
-            "the ClientApp did not report on how many examples it trained: put "
-            f"{EXAMPLES_KEY!r} into the MetricRecord of its reply"
-        )
-    if not examples >= 1:
-        raise WireError(
-            f"the ClientApp reported {examples!r} training examples: a client without "
-            "training data cannot take part; leave it out, or give it data"
-        )
-    return int(examples)
-
-
-def fit_result(
-    arrays: list[NDArray[Any]], examples: int, metrics: Mapping[str, Scalar]
-) -> RecordDict:
-    """Return a training reply with the records that a NumPyClient's has."""
-    packed = {"0": Array(arrays[0])} if arrays else {_EMPTY: _nothing()}
-    return RecordDict(
-        {
-            "fitres.parameters": ArrayRecord(packed),
-            "fitres.num_examples": MetricRecord({"num_examples": examples}),
-            "fitres.metrics": ConfigRecord(dict(metrics)),
-            "fitres.status": ConfigRecord({"code": 0, "message": "Success"}),
-        }
-    )
-
-
-def _nothing() -> Array:
-    return Array(dtype="", shape=(), stype="numpy.ndarray", data=b"")
-
-
-def load_state(state: RecordDict) -> bytes | None:
-    """Return the worker state in a Context's state, if there is one."""
-    value = _field(state.config_records, STATE_KEY, "worker")
-    return value if isinstance(value, bytes) else None
-
-
-def save_state(state: RecordDict, data: bytes) -> None:
-    """Put the worker state into a Context's state."""
-    state.config_records[STATE_KEY] = ConfigRecord({"worker": data})
-
-
-def save_state_place(state: RecordDict, path: str, session: bytes, round_: int) -> None:
-    """Say in a Context's state where the worker state is, and of which request."""
-    state.config_records[STATE_KEY] = ConfigRecord(
-        {"file": path, "session": session, "round": round_}
-    )

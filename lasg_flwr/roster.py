@@ -94,6 +94,19 @@ class Roster:
         key = self._keys.get(node)
         return None if key is None else self.records[key]
 
+    def order(self, node: int) -> tuple[bool, int]:
+        """Return what nodes are sorted by: known workers by key, then strangers.
+
+        Examples
+        --------
+        >>> roster = Roster()
+        >>> roster.add(Record(key=3, node=77, weight=1.0))
+        >>> sorted([5, 77], key=roster.order)
+        [77, 5]
+        """
+        key = self._keys.get(node)
+        return (True, node) if key is None else (False, key)
+
     def bind(self, record: Record, node: int) -> None:
         """Bind `record` to `node`, in place of its old node."""
         if record.node is not None:

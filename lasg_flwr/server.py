@@ -1,45 +1,29 @@
 """The server's state machine: ask, keep what is valid, and move θ."""
 
-import copy
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
-from math import inf
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import wire
-from .aggregate import (
-    Aggregate,
-    PerWorkerAggregate,
-    RoundAggregate,
-    SumOnlyAggregate,
-    Upload,
-)
+from .aggregate import SumOnlyAggregate, Upload, aggregate_for
 from .buffers import BufferMean
+from .contact import Distances, contact
 from .cycle import CodecChoice, check_kept, cycle_from, cycle_spec
 from .errors import CodecSizeError, LasgError, WireError
 from .history import StepHistory
 from .ledger import Ledger
-from .messages import (
-    SESSION_BYTES,
-    Memory,
-    Reply,
-    Request,
-    ServerMemory,
-    Settings,
-    upload_id,
-)
+from .messages import SESSION_BYTES, Reply, Request, upload_id
 from .roster import IterateStore, Record, Roster
 from .rounds import Kept, OpenRound, RoundReport, Verdict, decoded
 from .rules import Rule, ServerRule, rule_from, worker_spec
 from .screen import NormScreen
-from .steps import SGD, ServerStep
-from .vectors import F32, frozen, is_finite, squared_distance
-
-__all__ = ["LasgServer", "RoundReport", "Verdict", "Weighting", "check_options"]
+from .settings import Memory, ServerMemory, Settings
+from .steps import ServerStep, step_from
+from .vectors import F32, finite_vector, frozen, is_finite, squared_distance
 
 Weighting = Literal["equal", "examples"]
 
@@ -121,10 +105,10 @@ class LasgServer:
         model_bytes: int | None = None,
         buffers: NDArray[Any] | None = None,
     ) -> None:
-        self.theta = _checked_theta(theta)
+        self.theta = finite_vector(theta, "theta", 1)
         self.buffer_mean = BufferMean(buffers)
         self.rule = rule_from(rule)
-        self.step = _server_step(step)
+        self.step = step_from(step)
         self.c = self._threshold_constant()
         self.rule.check()
         if weights not in ("equal", "examples"):
@@ -137,13 +121,7 @@ class LasgServer:
         self.settings = Settings(
             worker_spec(self.rule), spec, memory, server_memory, seed
         )
-        fallback = "dense" if server_memory == "sum-only" else spec
-        self.full_codec = cycle_spec(full_codec or fallback)
-        if not self.settings.sends_innovations and self.full_codec != spec:
-            raise ValueError(
-                f"full_codec {self.full_codec!r} would replace the codec {spec!r}: all "
-                "uploads of this run are full; leave it out"
-            )
+        self.full_codec = self.settings.full_codec(full_codec)
         for entry in cycle_from(spec):
             entry.innovation_gain(self.theta.size)
         self.session = secrets.token_bytes(SESSION_BYTES)
@@ -154,7 +132,7 @@ class LasgServer:
         self.ledger = Ledger()
         self.screen = NormScreen(norm_bound)
         self.model_bytes = model_bytes or self.theta.nbytes + self.buffers.nbytes
-        self.aggregate = _aggregate(self.settings, self.theta.size)
+        self.aggregate = aggregate_for(self.settings, self.theta.size)
         self._open: OpenRound | None = None
         if memory == "error":
             check_kept(spec, self.theta.size)
@@ -181,8 +159,11 @@ class LasgServer:
         ------
         DuplicateKeyError
             If another node has that key.
+        ValueError
+            If the rule does not know the worker.
         """
         self.check_between_rounds("introduce a worker")
+        self.rule.check_key(key)
         self.roster.introduce(Record(key, node, self._weight(examples)))
 
     def open_round(self, nodes: Iterable[int]) -> list[tuple[int, Request]]:
@@ -200,13 +181,13 @@ class LasgServer:
         """
         self.check_between_rounds("open a round")
         opened = OpenRound(self.session, self.round, self.threshold)
-        distances: dict[int, float] = {}
+        distances = Distances(self.theta, self.iterates)
         requests = []
         reachable = 0
         for node in nodes:
             reachable += 1
             record = self.roster.at(node)
-            force = self._force(record, opened.threshold, distances)
+            force = contact(self.rule, record, self.round, opened.threshold, distances)
             if force is None:
                 continue
             request = self._request(record, force, opened.threshold)
@@ -286,32 +267,6 @@ class LasgServer:
         self._forget_iterate(record)
         self.aggregate.remove(record)
 
-    def _force(
-        self, record: Record | None, threshold: float, distances: dict[int, float]
-    ) -> bool | None:
-        """Return whether to force an upload; None to leave the worker alone."""
-        if record is None:
-            return True
-        if record.gone:
-            return None
-        if record.id is None or self.round - record.round >= self.rule.max_delay:
-            return True
-        if self.rule.decided_by != "server":
-            return False
-        return True if self._server_lhs(record, distances) > threshold else None
-
-    def _server_lhs(self, record: Record, distances: dict[int, float]) -> float:
-        rule = self.rule
-        if not isinstance(rule, ServerRule):
-            raise TypeError(f"{rule.name} is not decided by the server")
-        stored = self.iterates.get(record.round)
-        if stored is None:
-            return inf
-        if record.round not in distances:
-            distances[record.round] = squared_distance(self.theta, stored)
-        known = rule.smoothness_for(record.key, record.estimate)
-        return rule.lhs(known, distances[record.round])
-
     def _request(self, record: Record | None, force: bool, threshold: float) -> Request:
         first = record is None or not record.accepted
         return Request(
@@ -328,6 +283,10 @@ class LasgServer:
 
     def _keep(self, current: OpenRound, node: int, reply: Reply) -> None:
         request = current.check(node, reply)
+        try:
+            self.rule.check_key(reply.key)
+        except ValueError as error:
+            raise WireError(f"unknown key: {error}") from None
         upload = None if reply.kind == "skip" else self._upload(request, reply)
         current.keep(node, reply, upload)
         self.ledger.skips += upload is None
@@ -392,11 +351,8 @@ class LasgServer:
     def _maybe_new_start(self) -> bool:
         if not isinstance(self.aggregate, SumOnlyAggregate):
             return False
-        records = self.roster.sorted()
-        members = sum(r.counted for r in records)
-        gone = [r for r in records if r.gone]
-        overdue = any(self.round - r.sum_round >= self.rule.max_delay for r in gone)
-        if not gone or not (overdue or len(gone) > self.gone_share * members):
+        records, oldest = self.roster.sorted(), self.round - self.rule.max_delay
+        if not self.aggregate.is_overdue(records, oldest, self.gone_share):
             return False
         for record in records:
             if not record.aside:
@@ -424,31 +380,3 @@ def check_options(**options: Any) -> None:
     """
     with suppress(CodecSizeError):
         LasgServer(np.zeros(2, np.float32), **options)
-
-
-def _server_step(step: float | ServerStep) -> ServerStep:
-    if isinstance(step, ServerStep):
-        return copy.deepcopy(step)  # its moments are this run's
-    if isinstance(step, str):
-        raise ValueError(
-            f"step must be a number or a ServerStep, such as Adam(0.01), got {step!r}"
-        )
-    return SGD(step)
-
-
-def _aggregate(settings: Settings, size: int) -> Aggregate:
-    if settings.memory == "error":
-        return RoundAggregate(size)
-    if settings.server_memory == "sum-only":
-        return SumOnlyAggregate(size)
-    return PerWorkerAggregate(size, settings.memory == "gradient")
-
-
-def _checked_theta(theta: NDArray[Any]) -> F32:
-    values = np.array(theta, dtype=np.float32)
-    if values.ndim != 1 or values.size == 0 or not is_finite(values):
-        raise ValueError(
-            f"theta must be a finite vector of length >= 1, got shape {values.shape}: "
-            "flatten it with theta.ravel()"
-        )
-    return frozen(values)

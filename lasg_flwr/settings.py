@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from .codecs import Codec
-from .cycle import codec_of, cycle_from
+from .cycle import CodecChoice, codec_of, cycle_from, cycle_spec
 from .rules import Rule, rule_from
 
 Memory = Literal["innovation", "gradient", "error"]
@@ -42,6 +42,9 @@ class Settings:
     seed: int
 
     def __post_init__(self) -> None:
+        for name in ("rule", "codec"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"bad {name} {getattr(self, name)!r}: give its string")
         if self.memory not in get_args(Memory):
             raise ValueError(
                 f"unknown memory {self.memory!r}: choose one of {get_args(Memory)}"
@@ -86,6 +89,28 @@ class Settings:
     def rule_object(self) -> Rule:
         """The rule."""
         return rule_from(self.rule)
+
+    def full_codec(self, choice: CodecChoice | None) -> str:
+        """Return the codec of a worker's full uploads after its first.
+
+        Parameters
+        ----------
+        choice : str, Codec, or sequence of these, optional
+            Left out, dense under sum-only memory and the run's codec otherwise.
+
+        Raises
+        ------
+        ValueError
+            If all uploads are full, and another codec than the run's is asked for.
+        """
+        fallback = "dense" if self.server_memory == "sum-only" else self.codec
+        spec = cycle_spec(fallback if choice is None else choice)
+        if not self.sends_innovations and spec != self.codec:
+            raise ValueError(
+                f"full_codec {spec!r} would replace the codec {self.codec!r}: all "
+                "uploads of this run are full; leave it out"
+            )
+        return spec
 
     def codec_for(self, key: int) -> Codec:
         """Return the codec of the worker `key`."""

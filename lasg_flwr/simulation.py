@@ -10,7 +10,8 @@ from .errors import DuplicateKeyError
 from .ledger import Ledger
 from .messages import Request
 from .oracle import BatchedGradient, Oracle
-from .server import LasgServer, RoundReport
+from .rounds import RoundReport
+from .server import LasgServer
 from .vectors import F32
 from .worker import LasgWorker, Task
 

@@ -82,6 +82,17 @@ def frozen(x: NDArray[Any]) -> NDArray[Any]:
     return x
 
 
+def finite_vector(values: NDArray[Any], name: str, least: int = 0) -> F32:
+    """Return a read-only float32 copy; ValueError unless it is a finite vector."""
+    vector = np.array(values, dtype=np.float32)
+    if vector.ndim != 1 or vector.size < least or not is_finite(vector):
+        raise ValueError(
+            f"{name} must be a finite vector of length >= {least}, got shape "
+            f"{vector.shape}: flatten it with {name}.ravel()"
+        )
+    return frozen(vector)
+
+
 NO_BUFFERS: F32 = frozen(np.zeros(0, np.float32))
 
 

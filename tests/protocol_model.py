@@ -23,9 +23,11 @@ from lasg_flwr.codecs import CODECS, Codec
 from lasg_flwr.coding.entropy import Buffer
 from lasg_flwr.cycle import codec_of
 from lasg_flwr.errors import WireError
-from lasg_flwr.messages import Memory, Reply, Request, ServerMemory
+from lasg_flwr.messages import Reply, Request
+from lasg_flwr.rounds import Verdict
 from lasg_flwr.rules import ServerRule
-from lasg_flwr.server import LasgServer, Verdict, Weighting
+from lasg_flwr.server import LasgServer, Weighting
+from lasg_flwr.settings import Memory, ServerMemory
 from lasg_flwr.snapshot import capture, restore
 from lasg_flwr.vectors import F32, F64
 from lasg_flwr.worker import LasgWorker, Slot, WorkerState

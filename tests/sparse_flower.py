@@ -18,7 +18,7 @@ from lasg_flwr.growing import BatchSchedule, GrowingBatches
 from lasg_flwr.local import LocalSteps
 from lasg_flwr.messages import Reply
 from lasg_flwr.oracle import Oracle
-from lasg_flwr.server import Verdict
+from lasg_flwr.rounds import Verdict
 from lasg_flwr.strategies import LasgStrategy
 from lasg_flwr.vectors import F32, F64
 from lasg_flwr.worker import WorkerState

@@ -12,8 +12,8 @@ from lasg_flwr.buffers import encode
 from lasg_flwr.codecs import Dense
 from lasg_flwr.errors import WireError
 from lasg_flwr.messages import Reply, Request, upload_id
+from lasg_flwr.rounds import RoundReport
 from lasg_flwr.rules import PS, WK1, Rule, rule_from
-from lasg_flwr.server import RoundReport
 from lasg_flwr.snapshot import capture, restore
 from lasg_flwr.vectors import F32
 

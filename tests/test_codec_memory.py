@@ -7,8 +7,8 @@ from lasg_flwr import wire
 from lasg_flwr.codecs import Codec, codec_from
 from lasg_flwr.coding import range_coder
 from lasg_flwr.errors import LasgError
-from lasg_flwr.messages import Memory, ServerMemory
 from lasg_flwr.server import LasgServer
+from lasg_flwr.settings import Memory, ServerMemory
 from lasg_flwr.simulation import simulate
 from lasg_flwr.vectors import F32
 from lasg_flwr.worker import LasgWorker

@@ -15,8 +15,8 @@ from lasg_flwr import (
     simulate,
 )
 from lasg_flwr.random import keyed_generator
+from lasg_flwr.rounds import RoundReport
 from lasg_flwr.rules import WK2
-from lasg_flwr.server import RoundReport
 from lasg_flwr.steps import Adam
 from lasg_flwr.vectors import F32
 

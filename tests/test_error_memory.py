@@ -15,6 +15,7 @@ from .problems import LeastSquares, least_squares
 
 SIZE = 6
 CODEC = "topk:k=2"
+ORACLE = least_squares(1)[0]
 
 
 class Noted(LeastSquares):
@@ -66,6 +67,26 @@ def test_sent_plus_kept_is_all_there_was(seed: int) -> None:
         kept: Any = pending.h if pending.id == record.id else pending.lost
         total: F64 = worker.oracle.__dict__["total"]
         np.testing.assert_allclose(accepted[node] + kept, total, rtol=0, atol=1e-11)
+
+
+def test_a_worker_that_left_does_not_send_its_last_upload_again() -> None:
+    host = server(step=0.05)
+    worker = LasgWorker(Noted(ORACLE.x, ORACLE.y), 0)
+    accepted = np.zeros(SIZE)
+    for k in range(6):
+        ((node, request),) = host.open_round([0])
+        reply = worker.handle(request)
+        assert reply is not None
+        assert host.receive(node, reply).kept
+        accepted += wire.decode(reply.payload, codec_from(CODEC), SIZE)
+        host.close_round()
+        if k % 2:
+            host.leave(0)
+            assert host.aggregate.weight == 0
+    assert worker.state.pending is not None
+    total: F64 = worker.oracle.__dict__["total"]
+    kept: Any = worker.state.pending.h
+    np.testing.assert_allclose(accepted + kept, total, rtol=0, atol=1e-11)
 
 
 def test_the_server_follows_a_loop_written_by_hand() -> None:

@@ -11,11 +11,12 @@ from flwr.clientapp.mod import LocalDpMod
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from lasg_flwr import simulate
+from lasg_flwr import records, simulate
 from lasg_flwr.clients import LasgNumPyClient
 from lasg_flwr.errors import CompositionError
 from lasg_flwr.rules import PS, WK1, Rule, rule_from
 from lasg_flwr.strategies import LasgResult, LasgStrategy
+from lasg_flwr.vectors import Layout
 
 from .inprocess import InProcessGrid
 from .problems import LeastSquares, Running, least_squares
@@ -358,3 +359,17 @@ def test_clients_that_know_no_buffers_are_warned_of_once(
 def test_bad_options_of_the_strategy(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LasgStrategy(**options)
+
+
+def test_an_oracle_is_evaluated_with_the_servers_buffers() -> None:
+    class Evaluated(Running):
+        def evaluate(self, theta: Any) -> tuple[float, int, dict[str, float]]:
+            return float(self.values.sum()), 1, {}
+
+    values = np.array([1, 2, 4], np.float32)
+    arrays: dict[str, Any] = {"w": np.zeros(SIZE, np.float32), "b.running_mean": values}
+    layout = Layout.of(arrays)
+    packed = layout.pack(arrays["w"], values, b"")
+    client = LasgNumPyClient(Evaluated(ORACLES[0]), key=0)
+    loss, _, _ = client.evaluate([packed], {records.LAYOUT_KEY: layout.to_json()})
+    assert loss == 7.0

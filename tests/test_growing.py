@@ -127,3 +127,9 @@ def test_what_the_oracle_offers_is_offered_still() -> None:
     growing = GrowingBatches(oracle, BatchSchedule(1))
     assert growing.size == 2
     assert not hasattr(growing, "configure")
+
+
+def test_batches_grow_inside_local_steps_and_not_around_them() -> None:
+    local = LocalSteps(Counting(), steps=3, learning_rate=0.1)
+    with pytest.raises(TypeError, match="LocalSteps cannot draw minibatches"):
+        GrowingBatches(local, BatchSchedule(2))

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from flwr.server.client_manager import SimpleClientManager
 from flwr.server.client_proxy import ClientProxy
 
 from lasg_flwr.strategies import LasgResult, LasgStrategy, LegacyLasgStrategy
-from lasg_flwr.strategies.legacy import node_of
+from lasg_flwr.strategies.legacy_clients import node_of
 
 from .inprocess import InProcessGrid
 from .test_flower import ORACLES, SIZE, client_fn, flat, initial_arrays
@@ -68,6 +69,29 @@ def _drop(name: str) -> Mutation:
     return mutate
 
 
+def _npz() -> bytes:
+    file = BytesIO()
+    np.savez(file, a=np.zeros(3, np.uint8))
+    return file.getvalue()
+
+
+def _bomb() -> bytes:
+    """The header of a petabyte, and no byte of it."""
+    file = BytesIO()
+    form = {"descr": "|u1", "fortran_order": False, "shape": (10**15,)}
+    np.lib.format.write_array_header_1_0(file, form)
+    return file.getvalue()
+
+
+NO_VECTORS = (
+    _npz(),
+    _bomb(),
+    b"PK\x03\x04",
+    b"\x93NUMPY\x01\x00\x10\x00{'descr': ((((  \n",
+)
+"""Bytes that NumPy reads as something else, or fails at in ways of its own."""
+
+
 def _garble(rng: np.random.Generator, content: RecordDict) -> None:
     content["fitres.parameters"] = _array(rng.bytes(int(rng.integers(300))))
 
@@ -89,6 +113,7 @@ INVALID: tuple[Mutation, ...] = (
     _put("fitres.parameters", ArrayRecord()),
     _put("fitres.parameters", ConfigRecord({"a": 1})),
     _put("fitres.parameters", _array(b"\x93NUMPY" + bytes(40))),
+    *(_put("fitres.parameters", _array(data)) for data in NO_VECTORS),
     _put("fitres.parameters", _array(b"x", "float32", (1 << 40,))),
     _put("fitres.parameters", _array(b"x" * 9, "object", (1,))),
     _put("fitres.parameters", _array(b"x" * 9, "uint8", (9,), "torch.Tensor")),
@@ -106,6 +131,7 @@ ODD_METRICS: tuple[Mutation, ...] = (
     _set("config", "metrics/loss", float("inf")),
     _set("config", "metrics/loss", "high"),
     _set("config", "metrics/extra", [1.0, 2.0]),
+    _set("config", "metrics/converged", True),
     _put("metrics", MetricRecord({"num-examples": [1, 2]})),
     _put("aaa", MetricRecord({"num-examples": 0, "loss": [1.0]})),
     _put("first", MetricRecord({"loss": 1.0})),
@@ -169,11 +195,11 @@ def test_metrics_that_do_not_go_together_end_no_run(
             return [reply]
 
     strategy = LasgStrategy(step=0.05)
-    result = strategy.start(Odd(lies=True), initial_arrays(), 9)
+    result = strategy.start(Odd(lies=True), initial_arrays(), 10)
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert sum("could not be aggregated" in text for text in warnings) == 1
     honest = LasgStrategy(step=0.05).start(
-        InProcessGrid(ClientApp(client_fn), len(ORACLES)), initial_arrays(), 9
+        InProcessGrid(ClientApp(client_fn), len(ORACLES)), initial_arrays(), 10
     )
     assert flat(result.arrays).tobytes() == flat(honest.arrays).tobytes()
 
@@ -211,20 +237,22 @@ def test_the_older_strategy_survives_the_same(caplog: pytest.LogCaptureFixture) 
         _fit_res([b"a", b"b"], lasg=b""),
         _fit_res([b"\x93NUMPY" + bytes(50)], lasg="text"),
         _fit_res([], -5, lasg=b"\0" * 70),
+        *(_fit_res([data], lasg=b"\0" * 70) for data in NO_VECTORS),
     ]
     contacted = []
-    for k in range(12):
+    for k in range(18):
         asked = strategy.configure_fit(k + 1, zeros, manager)
         contacted.append(len(asked))
         failures: list[Any] = [RuntimeError("died"), (proxies[0], bad[0])]
-        strategy.aggregate_fit(k + 1, [(p, bad[k % 5]) for p, _ in asked], failures)
+        results = [(proxy, bad[k % len(bad)]) for proxy, _ in asked]
+        strategy.aggregate_fit(k + 1, results, failures)
     assert strategy.ledger.uploads == 0
     assert strategy.ledger.refused.total() >= 24
     assert not strategy.server.theta.any()
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert sum("died" in text for text in warnings) == 1
     assert len(warnings) < 20
-    assert node_of("0") in strategy._failures._patience._failures
+    assert node_of("0") in strategy._intake.failures._patience._failures
     assert strategy.aggregate_evaluate(1, [], []) == (None, {})
 
 

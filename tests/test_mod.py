@@ -1,6 +1,7 @@
 """`lasg_mod` around apps of both kinds takes the engine's path."""
 
 import logging
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +62,7 @@ def model_of(message: Message) -> list[Any]:
 NAMES = ("weight", "steps", "bias")
 
 
-def message_app() -> ClientApp:
+def message_app(replace: bool = False) -> ClientApp:
     app = ClientApp(mods=[lasg_mod])
 
     @app.train()
@@ -71,6 +72,8 @@ def message_app() -> ClientApp:
         runs["runs"] += 1
         config: Any = message.content["config"]
         assert config["server-round"] >= 1
+        if replace:
+            context.state = RecordDict(dict(context.state))
         arrays = model_of(message)
         made = split(train(mine(context), join(arrays)))
         named = dict(zip(NAMES, made, strict=True))
@@ -81,6 +84,7 @@ def message_app() -> ClientApp:
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
+        assert "lasg.state" not in context.state
         arrays = model_of(message)
         loss, n, _ = mine(context).evaluate(join(arrays))
         metrics = MetricRecord({"num-examples": n, "eval_loss": loss})
@@ -166,6 +170,21 @@ def test_metrics_evaluation_and_the_apps_own_state_pass_through() -> None:
     by_position, _ = run(numpy_app(), rounds=6)
     evaluated = by_position.evaluate_metrics_clientapp[6]
     assert evaluated["loss"] > 0
+
+
+def test_an_app_may_replace_its_state() -> None:
+    """What the mod keeps is not lost with the record that it was kept in."""
+    replaced, _ = run(message_app(replace=True), rounds=6)
+    kept, _ = run(message_app(), rounds=6)
+    assert replaced.ledger == kept.ledger
+
+
+def test_the_global_generators_are_given_back() -> None:
+    random.seed(5), np.random.seed(5)  # noqa: NPY002
+    expected = random.random(), np.random.rand()  # noqa: NPY002
+    random.seed(5), np.random.seed(5)  # noqa: NPY002
+    run(message_app(), rounds=2)
+    assert (random.random(), np.random.rand()) == expected  # noqa: NPY002
 
 
 def test_messages_of_other_strategies_pass_through() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lasg_flwr import simulate
 from lasg_flwr.clients import LasgNumPyClient, lasg_mod
+from lasg_flwr.clients.seeding import all_seeded
 from lasg_flwr.rules import WK1, Rule, rule_from
 from lasg_flwr.strategies import LasgResult, LasgStrategy
 from lasg_flwr.vectors import F32, Layout
@@ -176,3 +177,14 @@ def test_mod_client_and_engine_take_the_same_path(rule: str, codec: str) -> None
         assert ours.uploads == theirs.uploads
         assert ours.uplink_bytes == theirs.uplink_bytes
         assert ours.gradient_evaluations == theirs.gradient_evaluations
+
+
+def test_the_generators_of_pytorch_are_given_back() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        expected = torch.rand(1).item()
+        arrays = initial()
+        torch.manual_seed(5)
+        with all_seeded(7):
+            fit(arrays, 0)
+        assert torch.rand(1).item() == expected

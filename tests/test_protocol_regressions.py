@@ -1,5 +1,7 @@
 """Small cases of what the stateful test and its review found."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -79,10 +81,16 @@ def test_leaving_twice_releases_a_stored_iterate_once() -> None:
 
 def test_a_refused_open_round_leaves_the_server_between_rounds() -> None:
     server = LasgServer(np.zeros(2, np.float32), PS(smoothness={0: 1.0}, c=0.0))
-    workers = {10: LasgWorker(Ones(), 0), 20: LasgWorker(Ones(), 7)}
-    _round(server, workers)
-    with pytest.raises(ValueError, match="worker 7"):
-        server.open_round(workers)
+    _round(server, {10: LasgWorker(Ones(), 0)})
+
+    def nodes() -> Iterator[int]:
+        yield 10
+        raise RuntimeError("link down")
+
+    before = server.ledger.as_dict()
+    with pytest.raises(RuntimeError, match="link down"):
+        server.open_round(nodes())
+    assert server.ledger.as_dict() == before
     with pytest.raises(LasgError, match="no round is open"):
         server.close_round()
     assert len(server.open_round([10])) == 1
@@ -103,3 +111,22 @@ def test_a_reply_after_the_round_changes_nothing() -> None:
     verdict = server.receive(10, Reply(server.session, 0, 0, None, "full", b""))
     assert not verdict.kept
     assert server.ledger.refused == {"other round": 1}
+
+
+def test_a_stranger_without_a_smoothness_constant_ends_no_run() -> None:
+    server = LasgServer(np.zeros(2, np.float32), PS(smoothness={0: 1.0}))
+    honest = LasgWorker(Ones(), 0)
+    for _ in range(3):
+        for node, request in server.open_round([10, 66]):
+            worker = honest if node == 10 else LasgWorker(Ones(), 7)
+            reply = worker.handle(request)
+            assert reply is not None
+            verdict = server.receive(node, reply)
+            assert verdict.kept == (node == 10)
+            if node == 66:
+                assert verdict.reason == "unknown key"
+                assert "worker 7" in verdict.detail
+        server.close_round()
+    assert list(server.roster.records) == [0]
+    with pytest.raises(ValueError, match="no smoothness constant for worker 7"):
+        server.introduce(66, 7)

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from lasg_flwr.messages import Memory, Reply, ServerMemory, upload_id
+from lasg_flwr.messages import Reply, upload_id
 from lasg_flwr.server import LasgServer
+from lasg_flwr.settings import Memory, ServerMemory
 from lasg_flwr.snapshot import capture, restore
 from lasg_flwr.vectors import F32
 from lasg_flwr.worker import LasgWorker

@@ -12,7 +12,7 @@ from experiments.reproduce.bounds import Constants, gamma, lyapunov
 from experiments.reproduce.claims import Claim
 from experiments.reproduce.table1 import Case, count_vectors, measure
 from experiments.reproduce.theory import OneSided, Problem, Regulariser, make
-from lasg_flwr.steps import largest_c
+from lasg_flwr.schedules import largest_c
 
 REGULARISERS: tuple[Regulariser, ...] = ("nonconvex", "convex")
 

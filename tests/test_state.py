@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lasg_flwr import CheckpointError, LasgServer, WireError, checkpoint, simulate
-from lasg_flwr.messages import Reply, Request, Settings
+from lasg_flwr.messages import Reply, Request
 from lasg_flwr.random import KeyedGenerators, keyed_generator
+from lasg_flwr.settings import Settings
 from lasg_flwr.snapshot import load_server, save_server
 from lasg_flwr.steps import Adam
 from lasg_flwr.vectors import Layout, squared_distance
@@ -227,6 +229,23 @@ def test_a_failed_write_leaves_the_old_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_system_that_opens_no_folders_writes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows has no directory entries to bring to the disk."""
+    opened = os.open
+
+    def refusing(path: Any, *arguments: Any) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(path)
+        return opened(path, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refusing)
+        checkpoint.write(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
 SETTINGS = Settings("wk2", "dense", "innovation", "per-worker", 0)
 THETA = np.zeros(3, np.float32)
 REQUEST = Request(SETTINGS, bytes(16), 7, THETA, 0.1, None, True, "dense")
@@ -250,7 +269,10 @@ def test_requests_survive_their_header() -> None:
         ("threshold", None),
         ("force", 1),
         ("full_codec", "gzip"),
+        ("full_codec", ["dense"]),
         ("settings", {}),
+        ("settings", {**asdict(SETTINGS), "codec": ["dense"]}),
+        ("settings", {**asdict(SETTINGS), "rule": ["wk2"]}),
         ("extra", 1),
     ],
 )

@@ -1,5 +1,6 @@
 """Worker state in files: restarts, damage, locks, and the threshold."""
 
+import os
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, Context
 from flwr.client import Client, ClientApp
 
-from lasg_flwr import checkpoint, records, simulate
+from lasg_flwr import checkpoint, simulate
 from lasg_flwr.clients import LasgNumPyClient, state_store
 from lasg_flwr.clients.state_store import ContextStore, StateFile
 from lasg_flwr.errors import CheckpointError, StateInUseError
@@ -86,7 +87,7 @@ def test_the_context_only_says_where_the_state_is(tmp_path: Path) -> None:
         (record,) = context.state.config_records.values()
         assert record["file"] in {str(f) for f in _files(tmp_path)}
         assert record["round"] == 19
-        assert records.load_state(context.state) is None
+        assert state_store.load_state(context.state) is None
 
 
 @pytest.mark.parametrize(("mib", "files"), [(32, 0), (0.0001, 3)])
@@ -97,7 +98,7 @@ def test_auto_uses_files_above_the_threshold(
     grid = _grid(**config)
     _run(grid)
     assert len(_files(tmp_path)) == files
-    kept = [records.load_state(c.state) for c in grid.contexts.values()]
+    kept = [state_store.load_state(c.state) for c in grid.contexts.values()]
     assert all((state is None) == bool(files) for state in kept)
 
 
@@ -172,6 +173,33 @@ def test_the_second_process_on_a_folder_gets_an_error(
     time.sleep(0.05)
     with StateFile(tmp_path, 1, 0).locked():  # a killed process leaves no lock
         pass
+
+
+_FORK = """
+import os, sys, time
+from pathlib import Path
+from lasg_flwr.clients.state_store import StateFile
+file = StateFile(Path(sys.argv[1]), 1, 0)
+with file.locked():
+    if not os.fork():  # as a DataLoader's persistent worker
+        time.sleep(20)
+        os._exit(0)
+try:
+    with file.locked():
+        print("again")
+finally:
+    os.killpg(0, 9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_forked_under_the_lock_does_not_keep_it(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-uc", _FORK, str(tmp_path)],
+        capture_output=True,
+        start_new_session=True,
+    )
+    assert done.stdout == b"again\n", done.stderr
 
 
 @pytest.mark.parametrize(

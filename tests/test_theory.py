@@ -20,19 +20,15 @@ import pytest
 from lasg_flwr import LasgServer, LasgWorker, simulate
 from lasg_flwr.local import LocalSteps
 from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Always, Rule
-from lasg_flwr.smoothness import linear_smoothness, local_steps_smoothness
-from lasg_flwr.steps import (
-    SGD,
-    Adam,
-    AMSGrad,
+from lasg_flwr.schedules import (
     Constant,
     Decreasing,
-    Momentum,
-    ServerStep,
     decreasing_step,
     largest_c,
     square_root_step,
 )
+from lasg_flwr.smoothness import linear_smoothness, local_steps_smoothness
+from lasg_flwr.steps import SGD, Adam, AMSGrad, Momentum, ServerStep
 
 from .least_squares import F32, F64, LeastSquares, random_least_squares
 

@@ -5,6 +5,9 @@ import pickle
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,7 @@ from torch.utils.data import (
 
 from lasg_flwr import NonFiniteGradientError, simulate
 from lasg_flwr.clients import LasgNumPyClient, TorchOracle
+from lasg_flwr.clients.torch_seed import seeded
 from lasg_flwr.oracle import Oracle
 from lasg_flwr.random import keyed_generator
 from lasg_flwr.strategies import LasgStrategy
@@ -174,6 +178,33 @@ def test_the_callers_generators_are_not_disturbed() -> None:
     oracle.gradient(oracle.theta(), batch)
     oracle.evaluate(oracle.theta())
     assert draws() == expected
+
+
+def test_the_generator_of_the_devices_own_number_is_seeded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stand-in for ``torch.cuda`` with two devices, the first being current."""
+    states = {0: 10, 1: 11}
+    current = [0]
+
+    @contextmanager
+    def device(which: torch.device) -> Iterator[None]:
+        before, current[0] = current[0], which.index
+        yield
+        current[0] = before
+
+    module = SimpleNamespace(
+        device=device,
+        get_rng_state=lambda which: states[torch.device(which).index],
+        set_rng_state=lambda state, which: states.update(
+            {torch.device(which).index: state}
+        ),
+        manual_seed=lambda seed: states.update({current[0]: seed}),
+    )
+    monkeypatch.setattr(torch, "get_device_module", lambda which: module)
+    with seeded(7, torch.device("cuda", 1)):
+        assert states == {0: 10, 1: 7}
+    assert states == {0: 10, 1: 11}
 
 
 def test_batches_are_drawn_without_replacement() -> None:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lasg_flwr.messages import Memory, Settings
+from lasg_flwr.settings import Memory, Settings
 
 from ..compare import Comparison, run_method
 from ..data import NAMES, Dataset, load, partition

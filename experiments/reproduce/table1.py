@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lasg_flwr import LasgServer, simulate
-from lasg_flwr.messages import ServerMemory
-from lasg_flwr.server import RoundReport
+from lasg_flwr.rounds import RoundReport
+from lasg_flwr.settings import ServerMemory
 
 from ..methods import Hyperparameters, build_rule
 from ..tasks import LogisticOracle

@@ -9,15 +9,10 @@ import numpy as np
 from lasg_flwr import LasgServer, simulate
 from lasg_flwr.codecs import codec_from
 from lasg_flwr.oracle import Oracle
+from lasg_flwr.rounds import RoundReport
 from lasg_flwr.rules import PS, WK1, WK2, Always, Rule
-from lasg_flwr.server import RoundReport
-from lasg_flwr.steps import (
-    SGD,
-    Schedule,
-    decreasing_step,
-    largest_c,
-    square_root_step,
-)
+from lasg_flwr.schedules import Schedule, decreasing_step, largest_c, square_root_step
+from lasg_flwr.steps import SGD
 from lasg_flwr.vectors import F64
 
 from .bounds import Constants, gamma, lyapunov

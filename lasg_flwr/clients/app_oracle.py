@@ -1,7 +1,6 @@
 """An existing ClientApp as a gradient oracle: its update of the model."""
 
 import copy
-import random
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 from .. import records
 from ..errors import LasgError
 from ..vectors import F32, Layout
+from . import app_records
+from .seeding import all_seeded
 
 CallNext = Callable[[Message, Context], Message]
 
@@ -20,10 +21,10 @@ CallNext = Callable[[Message, Context], Message]
 class AppOracle:
     """Pseudo-gradients of a ClientApp: u = θ^k − θ_local, where the app makes θ_local.
 
-    Every call seeds the global generators of Python, NumPy and PyTorch (all devices)
-    alike and gives the app the `Context.state` that it had before the round, and the
-    server's buffers, so that two calls of one round differ in θ alone. The state after
-    the first call of a round is kept, unless the round fails.
+    For every call the global generators of Python, NumPy and PyTorch (all devices) are
+    seeded alike, and given back after it. The app gets the `Context.state` that it had
+    before the round, and the server's buffers, so that two calls of one round differ in
+    θ alone. The state after the first call of a round is kept, unless the round fails.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class AppOracle:
         self._message = message
         self._context = context
         self._call_next = call_next
-        parameters, self._config = records.numpy_parts(message.content)
+        parameters, self._config = app_records.numpy_parts(message.content)
         self._layout: Layout = records.read_layout(self._config)
         _, self._loaded, self._integers = self._layout.split(parameters[0])
         self._buffers = self._loaded
@@ -105,17 +106,16 @@ class AppOracle:
 
     def _run(self, theta: F32, seed: int) -> F32:
         self._replace_state(copy.deepcopy(self._before))
-        _seed_everything(seed)
         arrays = self._layout.unflatten(theta, self._loaded, self._integers)
-        content = records.app_content(arrays, self._config)
-        reply = self._call_next(
-            records.with_content(self._message, content), self._context
-        )
+        content = app_records.app_content(arrays, self._config)
+        message = app_records.with_content(self._message, content)
+        with all_seeded(seed):
+            reply = self._call_next(message, self._context)
         if reply.has_error():
             raise LasgError(
                 f"the ClientApp answered with an error: {reply.error.reason}"
             )
-        made, self._examples, reported = records.app_reply(
+        made, self._examples, reported = app_records.app_reply(
             reply.content, [e.name for e in self._layout.entries]
         )
         if self._after is None:  # the call at θ^k: later ones see older iterates
@@ -135,11 +135,3 @@ class AppOracle:
     def _replace_state(self, state: RecordDict) -> None:
         self._context.state.clear()
         self._context.state.update(state)
-
-
-def _seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.manual_seed(seed)  # the generators of CUDA and other devices too

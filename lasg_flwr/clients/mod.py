@@ -1,14 +1,17 @@
 """`lasg_mod`: make an existing ClientApp lazy without touching it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flwr.app import Context, Message, MessageType
 
 from .. import records
 from ..worker import LasgWorker
+from . import app_records
 from .app_oracle import AppOracle, CallNext
 from .numpy_client import worker_key
-from .state_store import store_for
+from .state_store import STATE_KEY, store_for
 
 
 def lasg_mod(message: Message, context: Context, call_next: CallNext) -> Message:
@@ -56,49 +59,59 @@ def lasg_mod(message: Message, context: Context, call_next: CallNext) -> Message
         app = ClientApp(client_fn, mods=[lasg_mod])     # NumPyClient
     """
     if message.metadata.message_type == MessageType.TRAIN:
-        if records.is_train_request(message.content):
+        if app_records.is_train_request(message.content):
             return _train(message, context, call_next)
     elif message.metadata.message_type == MessageType.EVALUATE and (
-        records.is_evaluate_request(message.content)
+        app_records.is_evaluate_request(message.content)
     ):
         return _evaluate(message, context, call_next)
     return call_next(message, context)
 
 
 def _train(message: Message, context: Context, call_next: CallNext) -> Message:
-    parameters, config = records.numpy_parts(message.content)
+    parameters, config = app_records.numpy_parts(message.content)
     request = records.read_request(parameters, config)
     key = worker_key(context)
     store = store_for(context, key)
     with store.locked():
         state = store.load(request.have)
-        hidden = context.state.pop(records.STATE_KEY, None)
-        oracle = AppOracle(message, context, call_next)
-        worker = LasgWorker(oracle, key, state)
-        failed = True
-        try:
-            if state is None:
-                oracle.check_repeatable(request.theta, 0)
-            reply = worker.handle(request)
-            failed = False
-        finally:
-            oracle.finish(failed)
-            if hidden is not None:
-                context.state[records.STATE_KEY] = hidden
+        with _hidden(context):
+            oracle = AppOracle(message, context, call_next)
+            worker = LasgWorker(oracle, key, state)
+            failed = True
+            try:
+                if state is None:
+                    oracle.check_repeatable(request.theta, 0)
+                reply = worker.handle(request)
+                failed = False
+            finally:
+                oracle.finish(failed)
         if reply is not None:
             store.save(worker.state)
     reported = {**_scalars(oracle.reported), records.UPDATE_KEY: True}
     arrays, metrics = records.reply_parts(reply, reported)
-    content = records.fit_result(arrays, oracle.num_examples, metrics)
+    content = app_records.fit_result(arrays, oracle.num_examples, metrics)
     return Message(content, reply_to=message)
 
 
 def _evaluate(message: Message, context: Context, call_next: CallNext) -> Message:
     """Unpack the model for the app, and nothing else."""
-    parameters, config = records.numpy_parts(message.content)
+    parameters, config = app_records.numpy_parts(message.content)
     arrays = records.read_model(parameters, config)
-    content = records.app_content(arrays, config, "evaluateins")
-    return call_next(records.with_content(message, content), context)
+    content = app_records.app_content(arrays, config, "evaluateins")
+    with _hidden(context):
+        return call_next(app_records.with_content(message, content), context)
+
+
+@contextmanager
+def _hidden(context: Context) -> Iterator[None]:
+    """Take this mod's part out of the state that the app sees."""
+    own = context.state.pop(STATE_KEY, None)
+    try:
+        yield
+    finally:
+        if own is not None:
+            context.state[STATE_KEY] = own
 
 
 def _scalars(values: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .. import records
 from ..errors import LasgError
 from ..oracle import Oracle
+from ..vectors import frozen
 from ..worker import LasgWorker, WorkerState
 from .state_store import store_for
 
@@ -128,6 +129,9 @@ class LasgNumPyClient(NumPyClient):
                 "this client cannot evaluate: pass evaluate=... to LasgNumPyClient, or "
                 "fraction_evaluate=0.0 to the strategy"
             )
-        theta = records.read_layout(config).flatten(arrays, "parameter")
+        layout = records.read_layout(config)
+        if hasattr(oracle, "load_buffers"):
+            oracle.load_buffers(frozen(layout.flatten(arrays, "buffer")))
+        theta = layout.flatten(arrays, "parameter")
         loss, examples, metrics = oracle.evaluate(theta)
         return float(loss), int(examples), records.plain_scalars(metrics)

@@ -16,13 +16,12 @@ and a worker without the upload that the server means is refreshed.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from logging import WARNING
 from pathlib import Path
 from typing import Protocol
 
-from flwr.app import Context
+from flwr.app import ConfigRecord, Context, RecordDict
 from flwr.common import log
 
 from .. import checkpoint, records, worker_state
@@ -31,6 +30,8 @@ from ..locks import locked
 from ..worker import WorkerState
 
 THRESHOLD_MIB = 32
+STATE_KEY = "lasg.state"
+"""The record of Context.state that is this package's."""
 LOCK_SECONDS = 1.0
 """How long a client waits for another that is about to end."""
 
@@ -71,8 +72,7 @@ class StateFile:
         self.folder = folder
         self.path = folder / f"run-{run_id}" / f"worker-{key}.safetensors"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep other processes off this file; the system frees a dead one's lock.
 
         Raises
@@ -84,8 +84,7 @@ class StateFile:
             f"another process is using the worker state {self.path}: give each "
             "SuperNode a partition-id, or a lasg-state-dir, of its own"
         )
-        with locked(self.path.with_suffix(".lock"), LOCK_SECONDS, refusal):
-            yield
+        return locked(self.path.with_suffix(".lock"), LOCK_SECONDS, refusal)
 
     def load(self, have: bytes | None = None) -> WorkerState | None:
         """Return the state in the file.
@@ -149,7 +148,7 @@ class ContextStore:
 
     def __init__(self, context: Context, key: int) -> None:
         config = context.node_config
-        self._state = context.state
+        self._context = context
         self.mode = config.get("lasg-state", "auto")
         if self.mode not in ("auto", "file", "memory"):
             raise ValueError(
@@ -162,14 +161,11 @@ class ContextStore:
         folder = str(config.get("lasg-state-dir", "")) or default_folder()
         self.file = StateFile(Path(folder).expanduser(), context.run_id, key)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Lock the file, where there is one or must be one."""
-        if self.mode == "memory" or not (self.mode == "file" or self._has_file()):
-            yield
-            return
-        with self.file.locked():
-            yield
+        if self.mode == "file" or (self.mode == "auto" and self._has_file()):
+            return self.file.locked()
+        return nullcontext()
 
     def load(self, have: bytes | None) -> WorkerState | None:
         """Return the state: the file's if there is one, else the Context's.
@@ -177,7 +173,7 @@ class ContextStore:
         A state that cannot be read is none: the server refreshes the worker.
         """
         try:
-            data = records.load_state(self._state)
+            data = load_state(self._context.state)
             if self.mode != "memory" and (data is None or self._has_file()):
                 return self.file.load(have)
             return None if data is None else worker_state.load(data)
@@ -189,11 +185,12 @@ class ContextStore:
         """Keep `state`; once it is in a file it stays there."""
         data = worker_state.dump(state)
         if not self._goes_to_file(len(data)):
-            records.save_state(self._state, data)
+            save_state(self._context.state, data)
             return
         self.file.write(data)
         session, round_ = state.answered or (b"", 0)
-        records.save_state_place(self._state, str(self.file.path), session, round_)
+        place = str(self.file.path)
+        save_state_place(self._context.state, place, session, round_)
 
     def _goes_to_file(self, size: int) -> bool:
         if self.mode != "auto":
@@ -210,10 +207,9 @@ class ObjectStore:
     def __init__(self) -> None:
         self._kept: WorkerState | None = None
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Nothing to keep out."""
-        yield
+        return nullcontext()
 
     def load(self, have: bytes | None) -> WorkerState | None:
         """Return the state."""
@@ -227,3 +223,21 @@ class ObjectStore:
 def store_for(context: Context | None, key: int) -> StateStore:
     """Return the store of a client."""
     return ObjectStore() if context is None else ContextStore(context, key)
+
+
+def load_state(state: RecordDict) -> bytes | None:
+    """Return the worker state in a Context's state, if there is one."""
+    value = records.field(state.config_records, STATE_KEY, "worker")
+    return value if isinstance(value, bytes) else None
+
+
+def save_state(state: RecordDict, data: bytes) -> None:
+    """Put the worker state into a Context's state."""
+    state.config_records[STATE_KEY] = ConfigRecord({"worker": data})
+
+
+def save_state_place(state: RecordDict, path: str, session: bytes, round_: int) -> None:
+    """Say in a Context's state where the worker state is, and of which request."""
+    state.config_records[STATE_KEY] = ConfigRecord(
+        {"file": path, "session": session, "round": round_}
+    )

@@ -1,13 +1,11 @@
-"""All global generators seeded for a moment, and given back as they were."""
+"""The generators that a PyTorch model draws from, seeded for a moment."""
 
-import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
-import numpy as np
 import torch
 
-_NUMPY_SEEDS = 1 << 32
+from .seeding import host_seeded
 
 
 @contextmanager
@@ -25,19 +23,16 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         The device whose generator is seeded besides the CPU's.
     """
     of_device = None if device.type == "cpu" else torch.get_device_module(device)
-    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     cpu = torch.get_rng_state()
-    accelerator = None if of_device is None else of_device.get_rng_state()
+    accelerator = None if of_device is None else of_device.get_rng_state(device)
     try:
-        random.seed(seed)
-        np.random.seed(seed % _NUMPY_SEEDS)  # noqa: NPY002
         torch.default_generator.manual_seed(seed)
         if of_device is not None:
-            of_device.manual_seed(seed)
-        yield
+            with getattr(of_device, "device", nullcontext)(device):
+                of_device.manual_seed(seed)  # seeds the current one
+        with host_seeded(seed):
+            yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy_state)  # noqa: NPY002
         torch.set_rng_state(cpu)
         if of_device is not None:
-            of_device.set_rng_state(accelerator)
+            of_device.set_rng_state(accelerator, device)

@@ -82,6 +82,9 @@ class Rule(ABC):
     def check(self) -> None:  # noqa: B027
         """Raise ValueError if the server cannot run this rule as it is."""
 
+    def check_key(self, key: int) -> None:  # noqa: B027
+        """Raise ValueError if the server cannot run this rule with that worker."""
+
     def refreshes(self, kept: Evidence | None, round_: int) -> bool:
         """Return whether the rule itself forces an upload in this round."""
         return False

@@ -45,6 +45,10 @@ class PS(ServerRule):
         if self.smoothness is None:
             self.smoothness_of(0)
 
+    def check_key(self, key: int) -> None:
+        """Raise ValueError if the worker has no constant."""
+        self.smoothness_of(key)
+
     def smoothness_for(self, key: int, estimate: float | None) -> float:
         """Return L_m."""
         return self.smoothness_of(key)

@@ -1,10 +1,11 @@
-"""The replies of a round on their way to the server: read, judged, complained about."""
+"""The replies of a round on their way to the server: judged, complained about."""
 
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
 
 from .. import records
 from ..errors import CompositionError, WireError
+from ..messages import Reply
 from ..server import LasgServer
 from .doubts import Doubts
 from .faults import Failures
@@ -26,12 +27,54 @@ class Intake:
 
     def __init__(self, fail_limit: int | None) -> None:
         self.failures = Failures(fail_limit)
-        self._sent: list[Message] = []
         self._doubts = Doubts()
+
+    def judge(
+        self, server: LasgServer, node: int, reply: Reply | None, is_update: bool
+    ) -> bool:
+        """Hand a reply to the server; return whether it was kept.
+
+        Parameters
+        ----------
+        server : LasgServer
+            Its judge.
+        node : int
+            Where it came from.
+        reply : Reply, optional
+            What was read; None for an answer that says nothing.
+        is_update : bool
+            Whether it is about a pseudo-gradient.
+        """
+        if reply is None:
+            server.refuse("empty")
+            self.failures.answered(node, valid=False)
+            return False
+        self._doubts.about(server, reply, is_update)
+        verdict = server.receive(node, reply)
+        if verdict.kept:
+            self.failures.answered(node)
+        else:
+            self.failures.about(node, verdict.detail)
+        return verdict.kept
+
+    def refuse(
+        self, server: LasgServer, node: int, kind: str, reason: str | None
+    ) -> None:
+        """Count an answer that could not be read, or an error, and complain."""
+        server.refuse(kind)
+        self.failures.about(node, reason)
+
+
+class MessageIntake(Intake):
+    """The intake of a round's messages."""
+
+    def __init__(self, fail_limit: int | None) -> None:
+        super().__init__(fail_limit)
+        self._sent: list[Message] = []
 
     def open(self, sent: list[Message]) -> None:
         """Begin a round: whoever does not answer fails."""
-        self._sent = sent
+        self._sent = sent  # messages get their ids when they are pushed
         self.failures.open([message.metadata.dst_node_id for message in sent])
 
     def take(self, server: LasgServer, message: Message) -> RecordDict | None:
@@ -43,28 +86,19 @@ class Intake:
             If a mod of the clients refused the messages before any was accepted.
         """
         if message.has_error():
-            server.refuse("failure")
-            self.complain(message, message.error.reason)
+            node = self._node_of(message)
+            self.refuse(server, node, "failure", message.error.reason)
             _refuse_mods(server, message)
             return None
+        node = message.metadata.src_node_id
         try:
             reply = records.read_reply(message.content)
             metrics = records.train_metrics(message.content)
         except WireError as error:
-            server.refuse("malformed")
-            self.complain(message, str(error))
+            self.refuse(server, node, "malformed", str(error))
             return None
-        if reply is None:
-            server.refuse("empty")
-            self.failures.answered(message.metadata.src_node_id, valid=False)
-            return None
-        self._doubts.about(server, reply, records.is_update(message.content))
-        verdict = server.receive(message.metadata.src_node_id, reply)
-        if not verdict.kept:
-            self.complain(message, verdict.detail)
-            return None
-        self.failures.answered(message.metadata.src_node_id)
-        return metrics
+        is_update = records.is_update(message.content)
+        return metrics if self.judge(server, node, reply, is_update) else None
 
     def complain(self, message: Message, reason: str | None) -> None:
         """Log a failure once for each node and reason, and count it."""

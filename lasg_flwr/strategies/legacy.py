@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from hashlib import blake2b
-from logging import INFO, WARNING
+from logging import INFO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from flwr.common import (
     NDArrays,
     Parameters,
     Scalar,
-    bytes_to_ndarray,
     log,
     ndarrays_to_parameters,
     parameters_to_ndarrays,
@@ -29,10 +27,16 @@ from flwr.server.strategy.aggregate import weighted_loss_avg
 from .. import records
 from ..errors import WireError
 from ..ledger import Ledger
-from ..messages import Reply
 from ..server import LasgServer, check_options
-from .doubts import Doubts
-from .faults import Failures
+from .intake import Intake
+from .legacy_clients import (
+    NOBODY,
+    aggregated,
+    blamed,
+    node_of,
+    user_metrics,
+    wait_for_clients,
+)
 from .model import Model, batch_norm_statistics, named_by_position
 from .reports import Reports
 from .sampling import sample
@@ -138,8 +142,7 @@ class LegacyLasgStrategy(Strategy):
         self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
         self.wait_seconds = wait_seconds
         self._reports = Reports(log_file, tensorboard_dir)
-        self._failures = Failures(fail_limit)
-        self._doubts = Doubts()
+        self._intake = Intake(fail_limit)
         self._opened = 0.0
         self._started: tuple[LasgServer, Model] | None = None
 
@@ -169,33 +172,27 @@ class LegacyLasgStrategy(Strategy):
             self._started = self._begun(parameters_to_ndarrays(parameters))
         server, model = self._running()
         proxies = self._sample(client_manager, self.fraction_fit, self.min_fit_clients)
-        nodes = self._failures.reachable(list(proxies), server.round)
+        nodes = self._intake.failures.reachable(list(proxies), server.round)
         packed = ndarrays_to_parameters([model.packed(server)])
         self._opened = time.perf_counter()
         user = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
+        requests = server.open_round(nodes)
         asked = []
-        for node, request in server.open_round(nodes):
+        for node, request in requests:
             config = records.train_config(request, model.layout_json, user)
             asked.append((proxies[node], FitIns(packed, config)))
-        self._failures.open([node_of(proxy.cid) for proxy, _ in asked])
+        self._intake.failures.open([node for node, _ in requests])
         if not asked:  # Flower goes on without aggregate_fit, but θ moves all the same
             self._close(server)
         return asked
 
     def _begun(self, arrays: NDArrays) -> tuple[LasgServer, Model]:
-        buffers = self.buffers
-        if buffers is None:
-            buffers = batch_norm_statistics(arrays)
+        guess = self.buffers is None
+        buffers = batch_norm_statistics(arrays) if guess else self.buffers
         model = Model(named_by_position(arrays), buffers)
-        server = LasgServer(
-            model.theta,
-            model_bytes=model.layout.packed_bytes,
-            buffers=model.buffers,
-            **self._options,
-        )
         if buffers:
             log(INFO, "lasg: arrays %s are buffers", ", ".join(buffers))
-        return server, model
+        return model.server(**self._options), model
 
     def aggregate_fit(
         self,
@@ -206,13 +203,14 @@ class LegacyLasgStrategy(Strategy):
         """Take in the replies, close the round and return θ^{k+1}."""
         server, _ = self._running()
         for failure in failures:
-            server.refuse("failure")
-            self._fail(failure)
-        kept = [(r.num_examples, _user(r)) for p, r in results if self._keep(p, r)]
+            node, reason = blamed(failure)
+            self._intake.refuse(server, node, "failure", reason)
+        valid = [result for proxy, result in results if self._keep(proxy, result)]
+        kept = [(result.num_examples, user_metrics(result)) for result in valid]
         self._close(server)
         metrics: dict[str, Scalar] = {}
         if kept and self.fit_metrics_aggregation_fn:
-            metrics = _aggregated(self.fit_metrics_aggregation_fn, kept)
+            metrics = aggregated(self.fit_metrics_aggregation_fn, kept)
         metrics.update(server.ledger.as_metrics())
         return ndarrays_to_parameters(self.arrays()), metrics
 
@@ -248,7 +246,7 @@ class LegacyLasgStrategy(Strategy):
         metrics: dict[str, Scalar] = {}
         if self.evaluate_metrics_aggregation_fn:
             pairs = [(r.num_examples, r.metrics) for r in valid]
-            metrics = _aggregated(self.evaluate_metrics_aggregation_fn, pairs)
+            metrics = aggregated(self.evaluate_metrics_aggregation_fn, pairs)
         return loss, metrics
 
     def evaluate(
@@ -269,17 +267,9 @@ class LegacyLasgStrategy(Strategy):
 
     def _close(self, server: LasgServer) -> None:
         report = server.close_round()
-        self._failures.close(report.round)
+        self._intake.failures.close(report.round)
         seconds = time.perf_counter() - self._opened
         self._reports.add(report, server.ledger, seconds)
-
-    def _fail(self, failure: tuple[ClientProxy, FitRes] | BaseException) -> None:
-        """Note a failure; Flower does not say whose an exception is."""
-        if isinstance(failure, BaseException):
-            self._failures.about(0, f"a client failed: {failure!r}")
-        else:
-            proxy, result = failure
-            self._failures.about(node_of(proxy.cid), result.status.message)
 
     def _running(self) -> tuple[LasgServer, Model]:
         if self._started is None:
@@ -292,19 +282,9 @@ class LegacyLasgStrategy(Strategy):
         """Return the clients that a round can reach, by node, in a repeatable order."""
         server = self.server
         needed = max(self.min_available_clients, minimum)
-        if manager.num_available() < needed:  # a ServerApp's manager looks here
-            log(INFO, "lasg: waiting for clients: %d are needed", needed)
-        if not manager.wait_for(needed, timeout=int(self.wait_seconds)):
-            log(
-                WARNING,
-                "lasg: only %d of %d clients are there after %g s: going on with them",
-                manager.num_available(),
-                needed,
-                self.wait_seconds,
-            )
-        proxies = {node_of(cid): proxy for cid, proxy in manager.all().items()}
-        self._failures.keep([*proxies, 0])
-        nodes = sorted(proxies, key=lambda n: _order(server, n))
+        proxies = wait_for_clients(manager, needed, self.wait_seconds)
+        self._intake.failures.keep([*proxies, NOBODY])
+        nodes = sorted(proxies, key=server.roster.order)
         count = max(int(len(nodes) * fraction), minimum)
         chosen = sample(nodes, count, server.settings.seed, server.round)
         return {node: proxies[node] for node in chosen}
@@ -312,67 +292,9 @@ class LegacyLasgStrategy(Strategy):
     def _keep(self, proxy: ClientProxy, result: FitRes) -> bool:
         server, node = self.server, node_of(proxy.cid)
         try:
-            reply = _read(result)
+            reply = records.read_fit_result(result)
         except WireError as error:
-            server.refuse("malformed")
-            self._failures.about(node, str(error))
-            return False
-        if reply is None:
-            server.refuse("empty")
-            self._failures.answered(node, valid=False)
+            self._intake.refuse(server, node, "malformed", str(error))
             return False
         is_update = result.metrics.get(records.UPDATE_KEY) is True
-        self._doubts.about(server, reply, is_update)
-        verdict = server.receive(node, reply)
-        if verdict.kept:
-            self._failures.answered(node)
-        else:
-            self._failures.about(node, verdict.detail)
-        return verdict.kept
-
-
-def node_of(cid: str) -> int:
-    """Return the node number of a client id, which may be any text.
-
-    Examples
-    --------
-    >>> node_of("123") == node_of("123") != node_of("124")
-    True
-    """
-    return int.from_bytes(blake2b(cid.encode(), digest_size=8).digest(), "little")
-
-
-def _order(server: LasgServer, node: int) -> tuple[bool, int]:
-    record = server.roster.at(node)
-    return (True, node) if record is None else (False, record.key)
-
-
-def _aggregated(
-    function: MetricsAggregationFn, pairs: list[tuple[int, dict[str, Scalar]]]
-) -> dict[str, Scalar]:
-    """Aggregate what clients report; it must not end the run."""
-    try:
-        return function(pairs)
-    except Exception as error:
-        log(WARNING, "lasg: metrics could not be aggregated: %r", error)
-        return {}
-
-
-def _user(result: FitRes) -> dict[str, Scalar]:
-    ours = (records.HEADER_KEY, records.UPDATE_KEY)
-    return {name: value for name, value in result.metrics.items() if name not in ours}
-
-
-def _read(result: FitRes) -> Reply | None:
-    header = result.metrics.get(records.HEADER_KEY)
-    if header is None:
-        return None
-    if not isinstance(header, bytes) or len(result.parameters.tensors) > 1:
-        raise WireError("malformed: no header, or more than one array")
-    body = b""
-    if result.parameters.tensors:
-        try:
-            body = records.body_of(bytes_to_ndarray(result.parameters.tensors[0]))
-        except (ValueError, OSError, EOFError) as error:
-            raise WireError(f"malformed: the array of a reply: {error}") from None
-    return Reply.from_header(header, body)
+        return self._intake.judge(server, node, reply, is_update)

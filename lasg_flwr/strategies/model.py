@@ -39,6 +39,15 @@ class Model:
         self.buffers = self.layout.flatten(named, "buffer")
         self.integers = self.layout.integers(named)
 
+    def server(self, **options: Any) -> LasgServer:
+        """Return a new server for this model; `options` are `LasgServer`'s."""
+        return LasgServer(
+            self.theta,
+            model_bytes=self.layout.packed_bytes,
+            buffers=self.buffers,
+            **options,
+        )
+
     def packed(self, server: LasgServer) -> NDArray[np.uint8]:
         """Return the server's model as one packed array."""
         return self.layout.pack(server.theta, server.buffers, self.integers)

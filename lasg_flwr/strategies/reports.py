@@ -10,7 +10,7 @@ from typing import Any
 from flwr.common import log
 
 from ..ledger import Ledger
-from ..server import RoundReport
+from ..rounds import RoundReport
 
 Sink = Callable[[dict[str, Any]], None]
 

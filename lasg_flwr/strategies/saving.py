@@ -1,8 +1,7 @@
 """The checkpoint of a run: server and model in one file, replaced atomically."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from logging import INFO
 from pathlib import Path
 from typing import Any
@@ -42,8 +41,7 @@ class Checkpoints:
         rounds = "every round" if self.every == 1 else f"every {self.every} rounds"
         return f"Checkpoint: {self.path}, {rounds}; after a stop run it again to resume"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep other runs off this folder.
 
         Raises
@@ -55,8 +53,7 @@ class Checkpoints:
             f"another run is using {self.path}: stop it first (`flwr stop`), or give "
             "this one a checkpoint_dir of its own"
         )
-        with locked(self.path.with_suffix(".lock"), LOCK_SECONDS, refusal):
-            yield
+        return locked(self.path.with_suffix(".lock"), LOCK_SECONDS, refusal)
 
     def save(self, server: LasgServer, model: Model, last_seen: dict[int, int]) -> None:
         """Replace the checkpoint, between two rounds."""

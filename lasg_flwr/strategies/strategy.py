@@ -22,13 +22,14 @@ from flwr.serverapp.strategy.strategy_utils import log_strategy_start_info
 from .. import records, traffic
 from ..cycle import CodecChoice
 from ..errors import CompositionError, WireError
-from ..messages import Memory, ServerMemory
 from ..rules import Rule
 from ..server import LasgServer, Weighting, check_options
+from ..settings import Memory, ServerMemory
 from ..steps import ServerStep
+from .absence import Absence
 from .exchange import Closing
 from .farewell import farewell
-from .intake import Intake
+from .intake import MessageIntake
 from .loop import EvaluateFn, Loop
 from .metrics import Metrics, MetricsAggregation
 from .model import Model
@@ -166,8 +167,6 @@ class LasgStrategy(Strategy):
             raise ValueError(
                 f"evaluate_every must be an integer >= 1, got {evaluate_every!r}"
             )
-        if leave_after is not None and leave_after < 1:
-            raise ValueError(f"leave_after must be >= 1, or None, got {leave_after!r}")
         if isinstance(buffers, str):
             raise ValueError(f"buffers must be a list of names, got {buffers!r}")
         for share in (fraction_train, fraction_evaluate):
@@ -188,7 +187,6 @@ class LasgStrategy(Strategy):
         check_options(**self._server_options)
         self.buffers = None if buffers is None else frozenset(buffers)
         self.evaluate_every = evaluate_every
-        self.leave_after = leave_after
         self.fraction_train = fraction_train
         self.fraction_evaluate = fraction_evaluate
         self.min_train_nodes = min_train_nodes if fraction_train else 0
@@ -207,10 +205,10 @@ class LasgStrategy(Strategy):
             else Checkpoints(Path(checkpoint_dir), checkpoint_every)
         )
         self._reports = Reports(log_file, tensorboard_dir)
-        self._intake = Intake(fail_limit)
+        self._intake = MessageIntake(fail_limit)
+        self._absence = Absence(leave_after)
         self._started: tuple[LasgServer, Model] | None = None
         self._opened = 0.0
-        self._last_seen: dict[int, int] = {}
 
     @property
     def server(self) -> LasgServer:
@@ -232,16 +230,10 @@ class LasgStrategy(Strategy):
         """
         named = {name: array.numpy() for name, array in initial_arrays.items()}
         model = Model(named, self.buffers)
-        size = model.layout.packed_bytes
-        server = LasgServer(
-            model.theta,
-            model_bytes=size,
-            buffers=model.buffers,
-            **self._server_options,
-        )
-        self._last_seen = {}
+        server = model.server(**self._server_options)
+        self._absence.last_seen = {}
         if self._checkpoints is not None and self.resume:
-            self._last_seen = self._checkpoints.load(server, model) or {}
+            self._absence.last_seen = self._checkpoints.load(server, model) or {}
         self._started = (server, model)
 
     def start(
@@ -317,7 +309,7 @@ class LasgStrategy(Strategy):
         if self._checkpoints is None or not server.round:
             return
         if (server.round % self._checkpoints.every == 0) != last:
-            self._checkpoints.save(server, model, self._last_seen)
+            self._checkpoints.save(server, model, self._absence.last_seen)
 
     def summary(self) -> None:
         """Log the configuration."""
@@ -428,28 +420,11 @@ class LasgStrategy(Strategy):
         nodes = wait_for_nodes(
             grid.get_node_ids, available, wait_seconds=self.wait_seconds
         )
-        self._note_absent(set(nodes))
+        self._absence.note(server, set(nodes))
         self._intake.failures.keep(nodes)
-        nodes.sort(key=self._order)
+        nodes.sort(key=server.roster.order)
         count = max(int(len(nodes) * fraction), minimum)
         return sample(nodes, count, server.settings.seed, server.round)
-
-    def _order(self, node: int) -> tuple[bool, int]:
-        record = self.server.roster.at(node)
-        return (True, node) if record is None else (False, record.key)
-
-    def _note_absent(self, connected: set[int]) -> None:
-        """Take out workers whose node has been away for `leave_after` rounds."""
-        server = self.server
-        limit = self.leave_after or server.rule.max_delay
-        for record in server.roster.sorted():
-            if record.node in connected:
-                self._last_seen[record.key] = server.round
-            elif record.id is not None:
-                away = server.round - self._last_seen.get(record.key, server.round)
-                if away >= limit:
-                    log(INFO, "lasg: worker %d has left", record.key)
-                    server.leave(record.key)
 
     def _count_traffic(self, moved: traffic.Traffic) -> None:
         ledger = self.server.ledger

@@ -1,0 +1,66 @@
+"""Clients of Flower's older API: who is there, who failed, what they report."""
+
+from hashlib import blake2b
+from logging import INFO, WARNING
+
+from flwr.common import FitRes, MetricsAggregationFn, Scalar, log
+from flwr.server.client_manager import ClientManager
+from flwr.server.client_proxy import ClientProxy
+
+from .. import records
+
+NOBODY = 0
+"""The node that failures of unknown origin are put down to."""
+
+
+def node_of(cid: str) -> int:
+    """Return the node number of a client id, which may be any text.
+
+    Examples
+    --------
+    >>> node_of("123") == node_of("123") != node_of("124")
+    True
+    """
+    return int.from_bytes(blake2b(cid.encode(), digest_size=8).digest(), "little")
+
+
+def wait_for_clients(
+    manager: ClientManager, needed: int, wait_seconds: float
+) -> dict[int, ClientProxy]:
+    """Return the clients, by node, once `needed` are there or the time is over."""
+    if manager.num_available() < needed:  # a ServerApp's manager looks here
+        log(INFO, "lasg: waiting for clients: %d are needed", needed)
+    if not manager.wait_for(needed, timeout=int(wait_seconds)):
+        log(
+            WARNING,
+            "lasg: only %d of %d clients are there after %g s: going on with them",
+            manager.num_available(),
+            needed,
+            wait_seconds,
+        )
+    return {node_of(cid): proxy for cid, proxy in manager.all().items()}
+
+
+def blamed(failure: tuple[ClientProxy, FitRes] | BaseException) -> tuple[int, str]:
+    """Return node and reason of a failure; Flower does not say whose exceptions are."""
+    if isinstance(failure, BaseException):
+        return NOBODY, f"a client failed: {failure!r}"
+    proxy, result = failure
+    return node_of(proxy.cid), result.status.message
+
+
+def aggregated(
+    function: MetricsAggregationFn, pairs: list[tuple[int, dict[str, Scalar]]]
+) -> dict[str, Scalar]:
+    """Aggregate what clients report; it must not end the run."""
+    try:
+        return function(pairs)
+    except Exception as error:
+        log(WARNING, "lasg: metrics could not be aggregated: %r", error)
+        return {}
+
+
+def user_metrics(result: FitRes) -> dict[str, Scalar]:
+    """Return a client's metrics without this package's."""
+    ours = (records.HEADER_KEY, records.UPDATE_KEY)
+    return {name: value for name, value in result.metrics.items() if name not in ours}
