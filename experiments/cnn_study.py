@@ -95,6 +95,9 @@ def _settings() -> dict[str, Setting]:
                 base, method="sgd", codec=codec
             )
             found[f"{partition}-wk2-c3-{bits}bit"] = replace(base, c=3, codec=codec)
+    small = Setting(partition="by-label", learning_rate=0.02)
+    found["by-label-eta0.02-sgd"] = replace(small, method="sgd")
+    found["by-label-eta0.02-wk2-c3"] = replace(small, c=3)
     found |= _variations(Setting())
     return found
 

@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--projects", default=",".join(PROJECTS))
+    parser.add_argument("--variants", default=",".join(VARIANTS))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     data = os.environ.get("LASG_DATA")
@@ -43,17 +44,18 @@ def main() -> None:
     logging.getLogger("flwr").setLevel(logging.WARNING)
     options.out.mkdir(parents=True, exist_ok=True)
     for project in options.projects.split(","):
-        _measure(project, options.seeds, Path(data) / "mnist", options.out)
+        _measure(project, options, Path(data) / "mnist")
     print(write_summary(options.out))
 
 
-def _measure(project: str, seeds: int, data: Path, out: Path) -> None:
-    file = out / "runs.csv"
+def _measure(project: str, options: argparse.Namespace, data: Path) -> None:
+    file, seeds = options.out / "runs.csv", options.seeds
+    variants = options.variants.split(",")
     with TemporaryDirectory(prefix="lasg-dropin-") as name:
         scratch = Path(name)
-        apps = {v: load_apps(copy_project(project, v, scratch / v)) for v in VARIANTS}
+        apps = {v: load_apps(copy_project(project, v, scratch / v)) for v in variants}
         first = seeds * PROJECTS.index(project)
-        for seed, variant in product(range(first, first + seeds), VARIANTS):
+        for seed, variant in product(range(first, first + seeds), variants):
             if (project, variant, seed) in {row.key for row in Row.read(file)}:
                 continue
             figures = run(apps[variant], data, scratch, seed=seed)
