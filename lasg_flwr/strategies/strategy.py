@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
-from logging import INFO
+from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +286,13 @@ class LasgStrategy(Strategy):
                 arrays = records.named_arrays(model.arrays(server))
             rounds = loop.run(arrays, server.round, num_rounds)
             self._save(last=True)
+        if server.round and not server.ledger.uploads:
+            log(
+                WARNING,
+                "lasg: no node ever uploaded in %d rounds: the model is the initial "
+                "one; see the warnings above",
+                server.round,
+            )
         result = LasgResult(**vars(rounds), ledger=server.ledger)
         log(INFO, "")
         log(INFO, "Final results:")
