@@ -148,9 +148,8 @@ def build_network_task(
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "torchvision"):
             raise
-        extra = "vision" if error.name == "torchvision" else "torch"
         raise ValueError(
-            f"{name} needs {error.name}: pip install 'lasg-flwr[{extra}]'"
+            f"{name} needs {error.name}: pip install {error.name}"
         ) from error
     data = load_data()
     parts = partition(data.groups, workers, scheme, seed)
