@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from ..data import DataError
+from ..output import clear_errors, make_folder
 from . import config
 from .job import ConfigError
 from .store import Store
@@ -16,7 +15,7 @@ from .store import Store
 
 def reproduce_command(
     what: Annotated[
-        list[str], typer.Argument(help="fig2 ... fig11, table1, theorems, ..., or all")
+        list[str], typer.Argument(help=f"{', '.join(config.names())}, or all")
     ],
     seeds: Annotated[int | None, typer.Option(min=1, help="none: the config's")] = None,
     resume: Annotated[
@@ -29,12 +28,8 @@ def reproduce_command(
     out: Annotated[Path, typer.Option()] = Path("results/reproduce"),
 ) -> None:
     """Make the paper's figures and tables: CSV and plots into OUT/NAME."""
-    console = Console(stderr=True)
-    try:
+    with clear_errors():
         _reproduce(what, seeds, resume, quick, data_dir, out)
-    except (ValueError, DataError) as error:
-        console.print(f"error: {error}", style="bold red", markup=False)
-        raise typer.Exit(2) from None
 
 
 def _reproduce(
@@ -50,6 +45,7 @@ def _reproduce(
     if quick or "all" in what:
         studies = [study for study in studies if _can_run(study)]
     modules = [module_of(study) for study in studies]
+    make_folder(out)
     store = Store(
         out / "cache",
         resume=resume,
@@ -73,7 +69,7 @@ def _can_run(study: config.Study) -> bool:
         packages = " and ".join(missing)
         typer.echo(
             f"{study.name}: left out, as {packages} is not installed: "
-            f"pip install 'lasg-flwr[{missing[0]}]'",
+            f"pip install {missing[0]}",
             err=True,
         )
     return not missing
