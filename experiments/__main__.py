@@ -24,13 +24,13 @@ from .data import NAMES
 from .figures import plot_comparison
 from .methods import NO_SMOOTHNESS, RULES, Hyperparameters, memory_and_codec
 from .output import clear_errors, make_folder
-from .reproduce.command import reproduce_command
+from .reproduce.command import CHOICES, reproduce_command
 from .sparse import sparse_options
 from .table import comparison_table
 from .tasks import Batch, Task, build_task
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-app.command("reproduce")(reproduce_command)
+app.command("reproduce", epilog=CHOICES)(reproduce_command)
 TABLE_WIDTH = 100
 
 

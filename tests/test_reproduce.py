@@ -334,3 +334,16 @@ def test_the_band_is_the_range_of_the_seeds(tmp_path: Path) -> None:
     ):
         assert [float(r[name]) for r in rows] == pytest.approx(list(expected), rel=1e-6)
     assert (losses[0, 1:] != losses[1, 1:]).all()
+
+
+def test_a_jobs_name_says_what_is_not_the_default() -> None:
+    plain = jobs.Job("digits", "iid", "wk2", 10, 100, 0.1, 0)
+    assert str(plain) == "digits iid wk2 η=0.1 seed 0"
+    changed = replace(plain, c=2.5, local_steps=4)
+    assert str(changed) == "digits iid wk2 η=0.1 c=2.5 local-steps=4 seed 0"
+
+
+def test_help_lists_what_can_be_made() -> None:
+    done = CliRunner().invoke(app, ["reproduce", "--help"], terminal_width=200)
+    assert "fig2, fig3" in done.output
+    assert "theorems" in done.output

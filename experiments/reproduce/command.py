@@ -12,11 +12,11 @@ from . import config
 from .job import ConfigError
 from .store import Store
 
+CHOICES = f"WHAT: {', '.join(config.names())}, or all"
+
 
 def reproduce_command(
-    what: Annotated[
-        list[str], typer.Argument(help=f"{', '.join(config.names())}, or all")
-    ],
+    what: Annotated[list[str], typer.Argument(help="what to make: names, or all")],
     seeds: Annotated[int | None, typer.Option(min=1, help="none: the config's")] = None,
     resume: Annotated[
         bool, typer.Option(help="use results that are there, go on where it stopped")

@@ -102,7 +102,13 @@ class Job:
         name = f"{self.dataset} {self.partition} {self.method}"
         if self.codec != "dense":
             name += f" {self.codec} {self.memory}"
-        return f"{name} η={self.learning_rate:g} seed {self.seed}"
+        return f"{name} η={self.learning_rate:g}{self._others()} seed {self.seed}"
+
+    def _others(self) -> str:
+        """Return what tells runs of one method apart, where it is not the default."""
+        shown = ("c", "local_steps", "max_delay", "d_max", "proximal")
+        changed = [name for name in shown if name in self.spec]
+        return "".join(f" {n.replace('_', '-')}={getattr(self, n):g}" for n in changed)
 
 
 _FREE = {"dataset", "partition", "seed"}
