@@ -227,7 +227,15 @@ class LasgStrategy(Strategy):
         ------
         CheckpointError
             If there is a checkpoint, but of another model, rule or version.
+        TypeError
+            If the arrays are no ArrayRecord.
         """
+        if not isinstance(initial_arrays, ArrayRecord):
+            raise TypeError(
+                f"initial_arrays is a {type(initial_arrays).__name__}, expected an "
+                "ArrayRecord: ArrayRecord(model.state_dict()), or "
+                "ArrayRecord([array, ...]) for NumPy arrays"
+            )
         named = {name: array.numpy() for name, array in initial_arrays.items()}
         model = Model(named, self.buffers)
         server = model.server(**self._server_options)
