@@ -20,6 +20,7 @@ from .tables import Row
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.3)), (0, (6, 1.5, 1.4, 1.5)))
 LEGEND_ROW = 0.24
+LABEL_BACKGROUND = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
 _OTHER = Style("#595959", "h", 0, 2.0)
 
 
@@ -82,7 +83,7 @@ def new_figure(
     columns = min(panels, columns)
     rows = -(-panels // columns)
     wide = 4.3 * columns if columns > 1 else 6.6
-    titles = textwrap.wrap(title, int(wide * 9))
+    titles = textwrap.wrap(title.replace(" = ", "\u00a0=\u00a0"), int(wide * 9))
     lines = textwrap.wrap(caption, int(wide * 14))
     top = 0.12 + 0.24 * len(titles) + LEGEND_ROW * legend_rows
     bottom = 0.1 + 0.17 * len(lines)
@@ -221,7 +222,8 @@ def _finish(
     if y.column == "loss" and target is not None:
         axes.axhline(target, color="#222222", linewidth=0.8, linestyle=(0, (4, 3)))
         axes.annotate(f"target {target:.4g}", (0.99, target), fontsize=8, ha="right",
-                      va="bottom", xycoords=axes.get_yaxis_transform())  # fmt: skip
+                      va="bottom", xycoords=axes.get_yaxis_transform(), zorder=9,
+                      bbox=LABEL_BACKGROUND)  # fmt: skip
 
 
 def _ticks(axes: Axes) -> tuple[float, ...]:
