@@ -20,7 +20,6 @@ from .tables import Row
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.3)), (0, (6, 1.5, 1.4, 1.5)))
 LEGEND_ROW = 0.24
-LABEL_BACKGROUND = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
 _OTHER = Style("#595959", "h", 0, 2.0)
 
 
@@ -221,9 +220,8 @@ def _finish(
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     if y.column == "loss" and target is not None:
         axes.axhline(target, color="#222222", linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.annotate(f"target {target:.4g}", (0.99, target), fontsize=8, ha="right",
-                      va="bottom", xycoords=axes.get_yaxis_transform(), zorder=9,
-                      bbox=LABEL_BACKGROUND)  # fmt: skip
+        axes.annotate(f"target\n{target:.4g}", (1.01, target), fontsize=8, ha="left",
+                      va="center", xycoords=axes.get_yaxis_transform())  # fmt: skip
 
 
 def _ticks(axes: Axes) -> tuple[float, ...]:
