@@ -19,17 +19,18 @@ from rich.progress import (
 from lasg_flwr.settings import Memory, Settings
 
 from . import codec_study
-from .compare import Comparison, compare, write
-from .data import NAMES, DataError
+from .compare import Comparison, check, compare, write
+from .data import NAMES
 from .figures import plot_comparison
 from .methods import NO_SMOOTHNESS, RULES, Hyperparameters, memory_and_codec
-from .reproduce.command import reproduce_command
+from .output import clear_errors, make_folder
+from .reproduce.command import CHOICES, reproduce_command
 from .sparse import sparse_options
 from .table import comparison_table
 from .tasks import Batch, Task, build_task
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-app.command("reproduce")(reproduce_command)
+app.command("reproduce", epilog=CHOICES)(reproduce_command)
 TABLE_WIDTH = 100
 
 
@@ -128,7 +129,7 @@ def compare_command(
     if dataset not in DEFAULTS:
         raise typer.BadParameter(f"{dataset!r}: choose one of {', '.join(DEFAULTS)}")
     defaults = DEFAULTS[dataset]
-    with _clear_errors():
+    with clear_errors():
         chosen = _methods(methods or defaults.methods)
         sparse = sparse_options(chosen, top_k, batch_growth, initial_batch)
         config = Comparison(
@@ -192,8 +193,9 @@ def codecs_command(
         defaults.batch,
         Hyperparameters(learning_rate),
     )
-    with _clear_errors():
+    with clear_errors():
         task = _task(config, data_dir)
+        make_folder(out)
         total = len(codec_study.combinations(chosen)) * config.rounds
         with _progress(f"{dataset}, rounds of all runs", total) as advance:
             history, summary = codec_study.study(config, task, factor, advance)
@@ -204,16 +206,6 @@ def codecs_command(
         codec_study.best_table(summary)
     )
     console.print(f"written to {out}: summary.json, codecs.png")
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn errors of ours into one line and exit code 2."""
-    try:
-        yield
-    except (ValueError, DataError) as error:
-        Console(stderr=True).print(f"error: {error}", style="bold red", markup=False)
-        raise typer.Exit(2) from None
 
 
 @contextmanager
@@ -242,6 +234,8 @@ def _task(config: Comparison, data_dir: Path | None) -> Task:
 
 
 def _run(config: Comparison, task: Task, out: Path) -> None:
+    check(config, task)
+    make_folder(out)
     console = Console()
     for name, value in task.notes.items():
         console.print(f"{name.replace('_', ' ')}: {value}", style="dim")
@@ -270,7 +264,9 @@ def _memory(text: str) -> Memory:
     for memory in get_args(Memory):
         if text == memory:
             return cast(Memory, memory)
-    raise ValueError(f"unknown memory {text!r}: choose one of {get_args(Memory)}")
+    raise ValueError(
+        f"unknown memory {text!r}: choose one of {', '.join(get_args(Memory))}"
+    )
 
 
 def _batch(size: int | None, fraction: float | None, default: Batch) -> Batch:

@@ -106,9 +106,7 @@ def compare(
     summary : dict
         What ``summary.json`` holds.
     """
-    _check_kept(config, task.size)
-    for method in config.methods:
-        build_rule(method, config.hyperparameters, task.oracles)
+    check(config, task)
     runs = [run_method(config, task, m, c, progress) for m, c in config.runs()]
     target = config.target if config.target is not None else _default_target(runs)
     for run in runs:
@@ -118,13 +116,23 @@ def compare(
     )
 
 
-def _check_kept(config: Comparison, size: int) -> None:
-    """Refuse a k above the model's size before any run."""
+def check(config: Comparison, task: Task) -> None:
+    """Refuse what does not fit the task before any run.
+
+    Raises
+    ------
+    ValueError
+        For a rule that cannot run, or a k above the model's size.
+    """
+    for method in config.methods:
+        build_rule(method, config.hyperparameters, task.oracles)
+        for oracle in task.oracles:
+            wrap(oracle, method, config.hyperparameters)
     top_k = config.hyperparameters.top_k
     for method, codec in config.runs():
         memory, spec = memory_and_codec(method, config.memory, codec, top_k)
         if memory == "error":
-            check_kept(spec, size)
+            check_kept(spec, task.size)
 
 
 def summarise(
@@ -140,6 +148,7 @@ def summarise(
         "target_loss": target,
         "parameters": {
             **asdict(config.hyperparameters),
+            "proximal": _proximal(config),
             "batch_size": config.batch.size,
             "batch_fraction": config.batch.fraction,
             "l2": task.l2,
@@ -148,6 +157,11 @@ def summarise(
         },
         "runs": [run.totals for run in runs],
     }
+
+
+def _proximal(config: Comparison) -> float | None:
+    """Return the μ of fedprox; None where no run uses it."""
+    return config.hyperparameters.proximal if "fedprox" in config.methods else None
 
 
 def run_method(

@@ -395,7 +395,7 @@ def _target_line(axes: Axes, target: float | None) -> None:
     axes.axhline(target, color=_INK, linewidth=1.0, linestyle=(0, (5, 4)), zorder=2)
     left = _is_free_on_the_left(axes, target)
     axes.annotate(
-        f"target loss {target:g}",
+        f"target loss {target:.4g}",
         (0.015 if left else 0.985, target),
         xycoords=("axes fraction", "data"),
         xytext=(0, -3 if left else 3),

@@ -16,6 +16,7 @@ from lasg_flwr.vectors import F32
 
 from .batches import Batch
 from .data import NetworkData
+from .narrow_resnet import narrow_resnet18
 from .networks import (
     Characters,
     mnist_network,
@@ -23,7 +24,11 @@ from .networks import (
     tiny_imagenet_network,
 )
 
-EVALUATED = {"mnist": (2000, 1000), "shakespeare": (500, 200)}
+EVALUATED = {
+    "mnist": (2000, 1000),
+    "shakespeare": (500, 200),
+    "tiny-imagenet-10": (500, 500),
+}
 """Training and test examples that the loss and the accuracy are taken over."""
 _EVALUATED_ELSE = (500, 500)
 
@@ -125,6 +130,9 @@ def _network(data: NetworkData, seed: int) -> tuple[nn.Module, str]:
         if data.name == "shakespeare":
             made = "embedding of 16, GRU of 96, linear"
             return Characters(data.classes)
+        if data.name == "tiny-imagenet-10":
+            made = "ResNet18 a quarter as wide, from scratch, no first max-pooling"
+            return narrow_resnet18(data.classes)
         network, made = tiny_imagenet_network(data.classes, data.train_x.shape[-1])
         return network
 

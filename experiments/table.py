@@ -210,7 +210,7 @@ def _reference(runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 def _caption(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
     """Return the target, and what the ratios are of."""
     target = summary.get("target_loss")
-    text = "no target loss" if target is None else f"target loss {target:g}"
+    text = "no target loss" if target is None else f"target loss {target:.4g}"
     reference = _reference(runs)
     if reference is None:
         return f"{text}; no dense SGD run to compare with"

@@ -1,6 +1,6 @@
 """Tasks: data spread over workers, their oracles, and the loss."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,7 +8,14 @@ from lasg_flwr.oracle import Oracle
 from lasg_flwr.vectors import F32
 
 from .batches import Batch
-from .data import NAMES, NETWORK_NAMES, load, load_network_data, partition
+from .data import (
+    NAMES,
+    NETWORK_NAMES,
+    NetworkData,
+    load,
+    load_network_data,
+    partition,
+)
 from .linear_task import (
     L2,
     LinearOracle,
@@ -26,6 +33,7 @@ __all__ = [
     "LogisticOracle",
     "SoftmaxOracle",
     "Task",
+    "build_network_task",
     "build_task",
     "worker_oracle",
 ]
@@ -103,7 +111,14 @@ def build_task(
         If a file is missing or damaged.
     """
     if name in NETWORK_NAMES:
-        return _network_task(name, workers, scheme, batch, seed, data_dir)
+        return build_network_task(
+            name,
+            lambda: load_network_data(name, data_dir),
+            workers,
+            scheme,
+            batch,
+            seed,
+        )
     if name not in NAMES:
         choices = ", ".join((*NAMES, *NETWORK_NAMES))
         raise ValueError(f"dataset is {name!r}: choose one of {choices}")
@@ -113,23 +128,29 @@ def build_task(
     return LinearTask(dataset, oracles, l2)
 
 
-def _network_task(
+def build_network_task(
     name: str,
+    load_data: Callable[[], NetworkData],
     workers: int,
     scheme: str,
     batch: Batch,
     seed: int,
-    data_dir: Path | None,
 ) -> Task:
+    """Build the task of a network, once it is known that PyTorch is there.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
     try:
         from .network_task import network_task
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "torchvision"):
             raise
-        extra = "vision" if error.name == "torchvision" else "torch"
         raise ValueError(
-            f"{name} needs {error.name}: pip install 'lasg-flwr[{extra}]'"
+            f"{name} needs {error.name}: pip install {error.name}"
         ) from error
-    data = load_network_data(name, data_dir)
+    data = load_data()
     parts = partition(data.groups, workers, scheme, seed)
     return network_task(data, parts, batch, seed)

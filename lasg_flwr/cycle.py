@@ -44,6 +44,8 @@ def cycle_from(choice: CodecChoice) -> tuple[Codec, ...]:
         return (choice,)
     if isinstance(choice, str):
         return _parsed(choice)
+    if not isinstance(choice, Sequence):
+        return (codec_from(choice),)
     entries = [codec for entry in choice for codec in cycle_from(entry)]
     _check_length(len(entries))
     return tuple(entries)

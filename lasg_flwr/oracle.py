@@ -155,6 +155,7 @@ def buffers_of(oracle: Oracle, expected: F32, key: int) -> F32:
         raise ValueError(
             f"the oracle of worker {key} has buffers of shape {values.shape}, the "
             f"server's have {expected.shape}: hand the model's buffers to the server "
-            "as well"
+            "as well, as with simulate(..., buffers=oracle.buffers()), or start the "
+            "strategy with ArrayRecord(model.state_dict())"
         )
     return values

@@ -58,6 +58,11 @@ def parse(spec: str, known: dict[str, type[T]], what: str) -> T:
     ValueError
         For an unknown name or field, or a value that the class refuses.
     """
+    if not isinstance(spec, str):
+        raise ValueError(
+            f"bad {what} {spec!r}: give a string such as {next(iter(known))!r}, or an "
+            f"object of lasg_flwr.{what}s"
+        )
     name, _, tail = spec.strip().partition(":")
     if name not in known:
         raise ValueError(f"unknown {what} {spec!r}: choose one of {', '.join(known)}")

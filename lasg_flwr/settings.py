@@ -47,12 +47,13 @@ class Settings:
                 raise ValueError(f"bad {name} {getattr(self, name)!r}: give its string")
         if self.memory not in get_args(Memory):
             raise ValueError(
-                f"unknown memory {self.memory!r}: choose one of {get_args(Memory)}"
+                f"unknown memory {self.memory!r}: choose one of "
+                f"{', '.join(get_args(Memory))}"
             )
         if self.server_memory not in get_args(ServerMemory):
             raise ValueError(
                 f"unknown server memory {self.server_memory!r}: choose one of "
-                f"{get_args(ServerMemory)}"
+                f"{', '.join(get_args(ServerMemory))}"
             )
         if not isinstance(self.seed, int) or not 0 <= self.seed < U64:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from numpy.typing import NDArray
@@ -115,8 +116,8 @@ def simulate(
     """
     if not oracles:
         raise ValueError("simulate needs at least one oracle")
-    if rounds < 0:
-        raise ValueError(f"rounds must be >= 0, got {rounds!r}")
+    if not isinstance(rounds, Integral) or rounds < 0:
+        raise ValueError(f"rounds must be an integer >= 0, got {rounds!r}")
     keys = range(len(oracles)) if keys is None else keys
     if len(keys) != len(oracles) or len(set(keys)) != len(oracles):
         raise DuplicateKeyError(

@@ -85,10 +85,17 @@ def frozen(x: NDArray[Any]) -> NDArray[Any]:
 def finite_vector(values: NDArray[Any], name: str, least: int = 0) -> F32:
     """Return a read-only float32 copy; ValueError unless it is a finite vector."""
     vector = np.array(values, dtype=np.float32)
-    if vector.ndim != 1 or vector.size < least or not is_finite(vector):
+    if vector.ndim != 1 or vector.size < least:
+        remedy = f": flatten it with {name}.ravel()" if vector.ndim != 1 else ""
         raise ValueError(
             f"{name} must be a finite vector of length >= {least}, got shape "
-            f"{vector.shape}: flatten it with {name}.ravel()"
+            f"{vector.shape}{remedy}"
+        )
+    if not is_finite(vector):
+        bad = int(np.flatnonzero(~np.isfinite(vector))[0])
+        raise ValueError(
+            f"{name} must be a finite vector of float32, got {vector[bad]} at "
+            f"position {bad}: start from finite values"
         )
     return frozen(vector)
 

@@ -14,6 +14,7 @@ from experiments.app_task import methods
 from experiments.compare import Comparison, compare
 from experiments.local_steps_study import STEPS, run_seed
 from experiments.methods import Hyperparameters
+from experiments.output import make_folder
 from experiments.tasks import Batch, build_task
 
 from .real_data import task_or_skip
@@ -148,10 +149,10 @@ def test_a_target_that_is_not_reached_is_null(tmp_path: Path) -> None:
         (("--dataset", "imagenet"), "choose one of digits"),
         (("--methods", "sgd,wk9"), "unknown method 'wk9'"),
         (("--codec", "gzip"), "unknown codec 'gzip'"),
-        (("--memory", "short"), "unknown memory 'short'"),
+        (("--memory", "short"), "choose one of innovation, gradient, error"),
         (("--codec", "topk", "--memory", "gradient"), "is biased"),
         (("--methods", "wk2", "--memory", "error"), "cannot skip"),
-        (("--partition", "striped"), "striped"),
+        (("--partition", "striped"), "(--partition on"),
         (("--batch-size", "4", "--batch-fraction", "0.1"), "not both"),
         (("--batch-fraction", "2"), "must lie in (0, 1]"),
         (("--c", "-1", "--methods", "wk2"), "c must be finite and >= 0"),
@@ -177,6 +178,28 @@ def test_bad_arguments_end_with_a_clear_error(
     assert done.exit_code == 2
     assert message in " ".join(done.output.replace("│", " ").split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("experiments.__main__.compare")
+    file = tmp_path / "file"
+    file.touch()
+    for out in (file, file / "below"):
+        done = invoke("--rounds", "5", "--out", str(out))
+        assert done.exit_code == 2
+        assert f"error: --out {out}" in done.output.replace("\n", "")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ValueError, match="not writable"):
+        make_folder(tmp_path)
+
+
+def test_the_proximal_term_is_a_parameter_of_fedprox_alone(tmp_path: Path) -> None:
+    for names, proximal in (("sgd", None), ("sgd,fedprox", 0.1)):
+        done = invoke("--rounds", "2", "--methods", names, "--out", str(tmp_path))
+        assert done.exit_code == 0, done.output
+        assert summary_of(tmp_path)["parameters"]["proximal"] == proximal
 
 
 def uploads_to_target(

@@ -1,6 +1,6 @@
 """The in-process engine: SGD to the bit, real data, and errors."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -146,8 +146,10 @@ def test_bad_arguments_of_simulate() -> None:
     oracles = least_squares()
     with pytest.raises(ValueError, match="at least one oracle"):
         simulate([], np.zeros(6), rounds=1)
-    with pytest.raises(ValueError, match="rounds must be >= 0"):
+    with pytest.raises(ValueError, match="rounds must be an integer >= 0"):
         simulate(oracles, np.zeros(6), rounds=-1)
+    with pytest.raises(ValueError, match=r"an integer >= 0, got 1\.5"):
+        simulate(oracles, np.zeros(6), rounds=cast(Any, 1.5))
     with pytest.raises(DuplicateKeyError, match="distinct keys"):
         simulate(oracles, np.zeros(6), rounds=1, keys=[0, 1, 1, 2])
     with pytest.raises(ValueError, match="positions of no worker"):
@@ -166,12 +168,19 @@ def test_bad_arguments_of_simulate() -> None:
         ({"rule": "wk2:d_max=0"}, "d_max must be an integer >= 1"),
         ({"rule": "wk2:max_delay=1.5"}, "max_delay must be an integer >= 1"),
         ({"rule": "ps"}, "PS has no smoothness constant"),
+        ({"rule": 3}, "bad rule 3: give a string such as 'lag'"),
+        ({"rule": None}, "bad rule None"),
+        ({"rule": "wk2:c=x"}, "c must be a number, got 'x'"),
+        ({"codec": 5}, "bad codec 5: give a string such as 'dense'"),
+        ({"codec": ["dense", 5]}, "bad codec 5"),
+        ({"codec": "topk:fraction=0.1,k=3"}, "are both given"),
+        ({"codec": "topk:fraction=x"}, "fraction must lie in .*, got 'x'"),
         ({"codec": "rar"}, "unknown codec 'rar'"),
         ({"codec": "topk:k=0"}, "k must be an integer >= 1"),
         ({"codec": "topk:fraction=2"}, r"fraction must lie in \(0, 1\]"),
         ({"codec": "topk", "memory": "gradient"}, "is biased"),
         ({"memory": "gradient", "server_memory": "sum-only"}, "gradient memory needs"),
-        ({"memory": "elephant"}, "unknown memory 'elephant'"),
+        ({"memory": "elephant"}, "choose one of innovation, gradient, error"),
         ({"step": 0.0}, "step size must be finite and > 0"),
         ({"weights": "votes"}, "weights must be"),
         ({"seed": -1}, "seed must be"),
@@ -185,9 +194,16 @@ def test_bad_settings_are_refused_before_anything_runs(
         LasgServer(np.zeros(3), **options)
 
 
-@pytest.mark.parametrize("theta", [np.zeros(0), np.zeros((2, 2)), np.array([np.nan])])
-def test_bad_theta_is_refused(theta: Any) -> None:
-    with pytest.raises(ValueError, match="theta must be a finite vector"):
+@pytest.mark.parametrize(
+    ("theta", "message"),
+    [
+        (np.zeros(0), r"got shape \(0,\)$"),
+        (np.zeros((2, 2)), r"flatten it with theta.ravel\(\)"),
+        (np.array([0, np.nan]), "got nan at position 1: start from finite values"),
+    ],
+)
+def test_bad_theta_is_refused(theta: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"theta must be a finite vector.*{message}"):
         LasgServer(theta)
 
 

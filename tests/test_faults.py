@@ -17,7 +17,7 @@ from lasg_flwr.clients import LasgNumPyClient
 from lasg_flwr.screen import NormScreen
 from lasg_flwr.strategies import LasgStrategy
 from lasg_flwr.strategies.exchange import Closing
-from lasg_flwr.strategies.faults import Complaints, Patience
+from lasg_flwr.strategies.faults import Complaints, Failures, Patience
 
 from .inprocess import InProcessGrid
 from .problems import LeastSquares
@@ -74,6 +74,36 @@ def test_rounds_without_any_answer_are_warned_of_once(
     assert result.ledger.rounds == 3
     assert result.ledger.uploads == 0
     assert caplog.text.count("none of 5 nodes gave a valid answer") == 1
+    assert caplog.text.count("needs mods=[lasg_mod] or LasgNumPyClient") == 1
+
+
+def test_silence_is_no_saving_and_leaves_the_initial_model(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    grid = _grid()
+    _strategy(round_seconds=5.0).start(grid, initial_arrays(), 2)
+    assert "bytes saved so far" in caplog.text
+    assert "no node ever uploaded" not in caplog.text
+    caplog.clear()
+    grid.silent = set(grid.contexts)
+    _strategy(round_seconds=0.05).start(grid, initial_arrays(), 2)
+    assert "failed 5" in caplog.text
+    assert "saved so far" not in caplog.text
+    assert caplog.text.count("no node ever uploaded in 2 rounds") == 1
+
+
+def test_the_remedy_of_clients_without_lasg_is_for_those_that_never_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures = Failures(None)
+    failures.open([1])
+    failures.answered(1)
+    failures.close(0)
+    failures.open([1])
+    failures.close(1)
+    assert "none of 1 nodes" in caplog.text
+    assert "lasg_mod" not in caplog.text
 
 
 def test_a_failing_node_is_left_alone_for_longer_and_longer(

@@ -266,6 +266,11 @@ def test_bad_arguments_are_refused_at_once() -> None:
         run(LasgStrategy(), 1, train_config=ConfigRecord({"list": [1, 2]}))
 
 
+def test_arrays_that_are_no_record_are_refused() -> None:
+    with pytest.raises(TypeError, match="is a ndarray, expected an ArrayRecord"):
+        LasgStrategy().begin(cast(Any, np.zeros(10)))
+
+
 def test_a_client_needs_a_context_or_a_key() -> None:
     with pytest.raises(ValueError, match="context"):
         LasgNumPyClient(ORACLES[0])

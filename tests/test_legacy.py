@@ -211,3 +211,8 @@ def test_a_failing_client_is_named_once(
     assert len(lines) == 2
     assert 3 < strategy.ledger.refused["failure"] < ROUNDS
     assert strategy.ledger.uploads >= 3
+
+
+def test_checkpoints_are_refused_with_a_remedy() -> None:
+    with pytest.raises(ValueError, match=r"no checkpoints; .* use LasgStrategy"):
+        LegacyLasgStrategy("sgd", checkpoint_dir="runs")

@@ -73,11 +73,13 @@ def _concentration(scheme: str) -> float:
     if math.isnan(value):
         raise ValueError(
             f"scheme is {scheme!r}: choose 'iid', 'by-label', 'natural' or "
-            f"'dirichlet:A' with a number A, for example 'dirichlet:0.5'"
+            f"'dirichlet:A' with a number A, for example 'dirichlet:0.5' (--partition "
+            "on the command line)"
         )
     if not 0 < value <= _DIRICHLET_MAX:
         raise ValueError(
-            f"scheme is {scheme!r}: choose an A with 0 < A <= {_DIRICHLET_MAX:g}"
+            f"scheme is {scheme!r}: choose an A with 0 < A <= {_DIRICHLET_MAX:g} "
+            "(--partition on the command line)"
         )
     return value
 

@@ -1,22 +1,22 @@
 """``python -m experiments reproduce``: which studies, how, and where to."""
 
 import importlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from ..data import DataError
+from ..output import clear_errors, make_folder
 from . import config
 from .job import ConfigError
 from .store import Store
 
+CHOICES = f"WHAT: {', '.join(config.names())}, or all"
+
 
 def reproduce_command(
-    what: Annotated[
-        list[str], typer.Argument(help="fig2 ... fig11, table1, theorems, ..., or all")
-    ],
+    what: Annotated[list[str], typer.Argument(help="what to make: names, or all")],
     seeds: Annotated[int | None, typer.Option(min=1, help="none: the config's")] = None,
     resume: Annotated[
         bool, typer.Option(help="use results that are there, go on where it stopped")
@@ -28,12 +28,8 @@ def reproduce_command(
     out: Annotated[Path, typer.Option()] = Path("results/reproduce"),
 ) -> None:
     """Make the paper's figures and tables: CSV and plots into OUT/NAME."""
-    console = Console(stderr=True)
-    try:
+    with clear_errors():
         _reproduce(what, seeds, resume, quick, data_dir, out)
-    except (ValueError, DataError) as error:
-        console.print(f"error: {error}", style="bold red", markup=False)
-        raise typer.Exit(2) from None
 
 
 def _reproduce(
@@ -46,7 +42,10 @@ def _reproduce(
 ) -> None:
     chosen = config.names() if "all" in what else list(dict.fromkeys(what))
     studies = [config.load(name, quick=quick, seeds=seeds) for name in chosen]
+    if quick or "all" in what:
+        studies = [study for study in studies if _can_run(study)]
     modules = [module_of(study) for study in studies]
+    make_folder(out)
     store = Store(
         out / "cache",
         resume=resume,
@@ -61,6 +60,19 @@ def _reproduce(
         written = module.produce(study, store, out / study.name)
         files = ", ".join(path.name for path in written)
         typer.echo(f"{study.name}: written to {out / study.name}: {files}")
+
+
+def _can_run(study: config.Study) -> bool:
+    """Say so if a study is left out."""
+    missing = [name for name in study.needs if find_spec(name) is None]
+    if missing:
+        packages = " and ".join(missing)
+        typer.echo(
+            f"{study.name}: left out, as {packages} is not installed: "
+            f"pip install {missing[0]}",
+            err=True,
+        )
+    return not missing
 
 
 def module_of(study: config.Study) -> Any:

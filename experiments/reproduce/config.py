@@ -14,9 +14,9 @@ DEFAULT_PANELS = ("iterations:loss", "uploads:loss", "bits:loss")
 
 _TOP = {
     *("title", "caption", "module", "seeds", "partitions", "target_factor", "panels"),
-    *("parameters", "datasets", "runs", "options", "quick"),
+    *("parameters", "datasets", "runs", "options", "quick", "needs", "like", "target"),
 }
-_QUICK = {"seeds", "partitions", "parameters", "datasets", "options"}
+_QUICK = {"title", "target", "seeds", "partitions", "parameters", "datasets", "options"}
 _RUN = {"label", "plots", "colour", "learning_rates"}
 
 
@@ -78,6 +78,10 @@ class Study:
         The methods; the first dense ``sgd`` sets the target loss.
     target_factor : float
         The target is this factor times that run's final loss.
+    target : float, optional
+        The target loss itself, instead.
+    needs : tuple of str
+        Packages that are not always there.
     panels : tuple of str
         Plots, as ``x:y``.
     options : mapping
@@ -96,6 +100,8 @@ class Study:
     parameters: Mapping[str, Any]
     runs: tuple[RunSpec, ...]
     target_factor: float
+    target: float | None
+    needs: tuple[str, ...]
     panels: tuple[str, ...]
     options: Mapping[str, Any]
     quick: bool
@@ -156,6 +162,17 @@ def load(
     ConfigError
         For an unknown name, or a file that says something else than it may.
     """
+    where = f"{name}.toml"
+    raw = _read(name, folder)
+    if quick:
+        raw = _quick(raw, where)
+    if seeds is not None:
+        raw["seeds"] = seeds
+    return _study(name, raw, where, quick)
+
+
+def _read(name: str, folder: Path) -> dict[str, Any]:
+    """Return what a file says, over what the file says that it is like."""
     path = folder / f"{name}.toml"
     if not path.is_file():
         known = ", ".join([*names(folder), "all"])
@@ -165,11 +182,7 @@ def load(
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path.name} is not TOML: {error}") from None
     _only(raw, _TOP, path.name)
-    if quick:
-        raw = _quick(raw, path.name)
-    if seeds is not None:
-        raw["seeds"] = seeds
-    return _study(name, raw, path.name, quick)
+    return {**_read(raw["like"], folder), **raw} if "like" in raw else raw
 
 
 def _quick(raw: dict[str, Any], where: str) -> dict[str, Any]:
@@ -198,6 +211,8 @@ def _study(name: str, raw: Mapping[str, Any], where: str, quick: bool) -> Study:
         raw.get("parameters", {}),
         tuple(_run(run, where) for run in raw.get("runs", [])),
         float(raw.get("target_factor", 1.02)),
+        raw.get("target"),
+        tuple(raw.get("needs", [])),
         tuple(raw.get("panels", DEFAULT_PANELS)),
         raw.get("options", {}),
         quick,

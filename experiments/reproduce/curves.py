@@ -70,7 +70,9 @@ def _results(
 
 
 def _targets(study: Study, found: list[Found]) -> list[float | None]:
-    """Return the target of each seed: a factor times dense SGD's final loss."""
+    """Return the target of each seed, by itself or from dense SGD's final loss."""
+    if study.target is not None:
+        return [study.target] * study.seeds
     for _, _, results in found:
         totals = results[0]["totals"]
         if (totals["method"], totals["codec"]) == ("sgd", "dense"):

@@ -11,8 +11,16 @@ from lasg_flwr.settings import Memory, Settings
 from ..compare import Comparison, run_method
 from ..data import NAMES, Dataset, load, partition
 from ..methods import RULES, Hyperparameters, memory_and_codec
-from ..tasks import L2, Batch, LinearTask, Task, build_task, worker_oracle
-from . import synthetic
+from ..tasks import (
+    L2,
+    Batch,
+    LinearTask,
+    Task,
+    build_network_task,
+    build_task,
+    worker_oracle,
+)
+from . import network_data, synthetic
 
 
 class ConfigError(ValueError):
@@ -94,7 +102,13 @@ class Job:
         name = f"{self.dataset} {self.partition} {self.method}"
         if self.codec != "dense":
             name += f" {self.codec} {self.memory}"
-        return f"{name} η={self.learning_rate:g} seed {self.seed}"
+        return f"{name} η={self.learning_rate:g}{self._others()} seed {self.seed}"
+
+    def _others(self) -> str:
+        """Return what tells runs of one method apart, where it is not the default."""
+        shown = ("c", "local_steps", "max_delay", "d_max", "proximal")
+        changed = [name for name in shown if name in self.spec]
+        return "".join(f" {n.replace('_', '-')}={getattr(self, n):g}" for n in changed)
 
 
 _FREE = {"dataset", "partition", "seed"}
@@ -207,6 +221,11 @@ def task_of(
     data_dir: Path | None,
 ) -> Task:
     """Return a task; the seed spreads the data. The last one is kept."""
+    if dataset in network_data.NAMES:
+        return build_network_task(
+            dataset, lambda: network_data.load(dataset, data_dir), workers, scheme,
+            batch, seed,
+        )  # fmt: skip
     if dataset not in NAMES and not dataset.startswith(synthetic.PREFIX):
         return build_task(dataset, workers, scheme, batch, seed=seed, data_dir=data_dir)
     data = _dataset(dataset, data_dir)

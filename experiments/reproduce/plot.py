@@ -11,7 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+)
 from numpy.typing import NDArray
 
 from ..figures import DPI, STYLES, Style
@@ -20,6 +27,7 @@ from .tables import Row
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.3)), (0, (6, 1.5, 1.4, 1.5)))
 LEGEND_ROW = 0.24
+ACCURACIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 _OTHER = Style("#595959", "h", 0, 2.0)
 
 
@@ -40,8 +48,9 @@ AXES: Mapping[str, Axis] = {
     "upload_count": Axis("uploads", "uploads so far (messages)"),
     "upload_rate": Axis("upload_rate", "share of workers that upload"),
     "bits": Axis("uplink_bytes", "uplink payload (bits)", log=True, factor=8.0),
+    "bytes": Axis("uplink_bytes", "uplink payload (bytes)", log=True),
     "loss": Axis("loss", "training loss", log=True),
-    "accuracy": Axis("accuracy", "test accuracy"),
+    "accuracy": Axis("accuracy", "test accuracy (logit scale)"),
 }
 
 
@@ -211,17 +220,24 @@ def _finish(
         axes.set_yscale("log")
         first = max(row[y.column] for row in rows if row["iteration"] == 0)
         low = min(row[f"{y.column}_low"] for row in rows if row[y.column] > 0)
+        low = min(low, target or low)
         axes.set_ylim(low / 1.05, min(2 * first, axes.get_ylim()[1]))
         short = axes.get_ylim()[1] / axes.get_ylim()[0] < 12
         axes.yaxis.set_major_locator(LogLocator(10, _ticks(axes) if short else (1, 3)))
         axes.yaxis.set_major_formatter(FuncFormatter(_plain))
         axes.yaxis.set_minor_formatter(NullFormatter())
+    elif y.column == "accuracy":  # the last percents matter
+        axes.set_yscale("logit")
+        axes.yaxis.set_major_locator(FixedLocator(ACCURACIES))
+        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.yaxis.set_minor_locator(NullLocator())
     elif y.column == "uploads":
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     if y.column == "loss" and target is not None:
         axes.axhline(target, color="#222222", linewidth=0.8, linestyle=(0, (4, 3)))
         axes.annotate(f"target\n{target:.4g}", (1.01, target), fontsize=8, ha="left",
-                      va="center", xycoords=axes.get_yaxis_transform())  # fmt: skip
+                      va="center", annotation_clip=True,
+                      xycoords=axes.get_yaxis_transform())  # fmt: skip
 
 
 def _ticks(axes: Axes) -> tuple[float, ...]:

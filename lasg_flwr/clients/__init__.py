@@ -20,7 +20,5 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise ImportError(
-            "TorchOracle needs PyTorch: pip install 'lasg-flwr[torch]'"
-        ) from error
+        raise ImportError("TorchOracle needs PyTorch: pip install torch") from error
     return TorchOracle

@@ -80,7 +80,7 @@ class TorchOracle:
     ValueError
         If there are no examples or nothing to train, or a number is out of range.
     TypeError
-        If the data cannot be indexed.
+        If the data cannot be indexed, `model` is a class, or `loss` is not callable.
 
     Notes
     -----
@@ -113,6 +113,13 @@ class TorchOracle:
         device: str | torch.device | None = None,
         forward: Forward | None = None,
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module object, got {model!r}")
+        if not callable(loss):
+            raise TypeError(
+                f"loss must be callable as loss(output, target), got {loss!r}: pass "
+                "torch.nn.functional.cross_entropy, for example"
+            )
         if not (isfinite(weight_decay) and weight_decay >= 0):
             raise ValueError(
                 f"weight_decay must be finite and >= 0, got {weight_decay!r}"
@@ -202,7 +209,10 @@ class TorchOracle:
             If the oracle has no test data.
         """
         if self._test is None:
-            raise ValueError("this oracle has no test data: pass test=... to it")
+            raise ValueError(
+                "this oracle has no test data: pass test=... to it, or "
+                "fraction_evaluate=0.0 to the strategy"
+            )
         return self.evaluate_on(theta, self._test)
 
     def evaluate_on(

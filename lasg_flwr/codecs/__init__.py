@@ -32,7 +32,9 @@ def codec_from(spec: "str | Codec") -> Codec:
       ...
     ValueError: unknown codec 'zip': choose one of dense, float16, natural, qsgd, ...
     """
-    return spec if isinstance(spec, Codec) else _parsed(spec)
+    if isinstance(spec, Codec):
+        return spec
+    return _parsed(spec) if isinstance(spec, str) else parse(spec, CODECS, "codec")
 
 
 @lru_cache(maxsize=64)

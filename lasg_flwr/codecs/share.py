@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass
+from numbers import Real
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,12 @@ class Share:
             not isinstance(self.k, int) or not 1 <= self.k < 1 << 32
         ):
             raise ValueError(f"k must be an integer >= 1, got {self.k!r}")
-        if not 0.0 < self.fraction <= 1.0:
+        if not isinstance(self.fraction, Real) or not 0.0 < self.fraction <= 1.0:
             raise ValueError(f"fraction must lie in (0, 1], got {self.fraction!r}")
+        if self.k is not None and self.fraction != Share.fraction:
+            raise ValueError(
+                f"k={self.k!r} and fraction={self.fraction!r} are both given: give one"
+            )
 
     @property
     def parameters(self) -> bytes:

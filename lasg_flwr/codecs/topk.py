@@ -33,7 +33,7 @@ class TopK(Share, Codec):
     k : int, optional
         Coordinates kept (all, if the vector is shorter).
     fraction : float, optional (default: 0.01)
-        Share of the coordinates kept, at least one; ignored if `k` is given.
+        Share of the coordinates kept, at least one; not with `k`.
 
     Examples
     --------

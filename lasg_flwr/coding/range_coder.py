@@ -39,7 +39,7 @@ def encode(codes: U16) -> bytes:
     """
     if not available:
         raise ImportError(
-            "entropy=range needs constriction: pip install 'lasg-flwr[entropy]', or "
+            "entropy=range needs constriction: pip install constriction, or "
             "choose entropy=zstd"
         )
     if codes.size == 0:
@@ -82,7 +82,7 @@ def decode(data: memoryview, size: int, width: int) -> U16:
     if not available:
         raise WireError(
             "the levels of this payload are range-coded, which this reader cannot "
-            "decode: pip install 'lasg-flwr[entropy]', or let senders use entropy=zstd"
+            "decode: pip install constriction, or let senders use entropy=zstd"
         )
     import constriction
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import inf, isfinite
-from numbers import Integral
+from numbers import Integral, Real
 from typing import ClassVar, Literal, NamedTuple
 
 from ..vectors import F32
@@ -72,6 +72,8 @@ class Rule(ABC):
     max_delay: int = 100
 
     def __post_init__(self) -> None:
+        if self.c is not None and not isinstance(self.c, Real):
+            raise ValueError(f"c must be a number, got {self.c!r}")
         if self.c is not None and not (isfinite(self.c) and self.c >= 0):
             raise ValueError(f"c must be finite and >= 0, or None, got {self.c!r}")
         for field in ("d_max", "max_delay"):

@@ -11,6 +11,9 @@ LONGEST_PAUSE = 64
 
 _REASON_CHARACTERS = 300
 _REASONS_PER_NODE = 16
+_REMEDY_IF_NEVER = (
+    "; a ClientApp needs mods=[lasg_mod] or LasgNumPyClient to answer this strategy"
+)
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
@@ -111,6 +114,7 @@ class Failures:
         self._failing: dict[int, str] = {}
         self._asked = 0
         self._silent = False
+        self._ever_answered = False
 
     def keep(self, connected: list[int]) -> None:
         """Forget all nodes that are not connected any more."""
@@ -136,6 +140,7 @@ class Failures:
         """Note an answer; one that is not valid does not make good for failures."""
         self._failing.pop(node, None)
         if valid:
+            self._ever_answered = True
             self._patience.answered(node)
 
     def close(self, round_: int) -> None:
@@ -145,9 +150,10 @@ class Failures:
             log(
                 WARNING,
                 "lasg: round %d: none of %d nodes gave a valid answer in time; if it "
-                "goes on like this, give them more time or look at the nodes",
+                "goes on like this, give them more time or look at the nodes%s",
                 round_,
                 self._asked,
+                "" if self._ever_answered else _REMEDY_IF_NEVER,
             )
         self._silent = silent
         for node, reason in self._failing.items():

@@ -1,7 +1,7 @@
 """LegacyLasgStrategy: the same server behind Flower's older strategy interface."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from logging import INFO
 from pathlib import Path
 from typing import Any
@@ -31,20 +31,18 @@ from ..server import LasgServer, check_options
 from .intake import Intake
 from .legacy_clients import (
     NOBODY,
+    ConfigFn,
+    EvaluateFn,
     aggregated,
     blamed,
     node_of,
+    refuse_checkpoints,
     user_metrics,
     wait_for_clients,
 )
 from .model import Model, batch_norm_statistics, named_by_position
 from .reports import Reports
 from .sampling import sample
-
-EvaluateFn = Callable[
-    [int, NDArrays, dict[str, Scalar]], tuple[float, dict[str, Scalar]] | None
-]
-ConfigFn = Callable[[int], dict[str, Scalar]]
 
 
 class LegacyLasgStrategy(Strategy):
@@ -126,6 +124,7 @@ class LegacyLasgStrategy(Strategy):
                 "accept_failures=False drops whole rounds; here a client that failed "
                 "is represented by its last upload: leave it True"
             )
+        refuse_checkpoints(server_options)
         self._options = {"rule": rule, "codec": codec, **server_options}
         check_options(**self._options)
         self.buffers = None if buffers is None else [str(int(i)) for i in buffers]

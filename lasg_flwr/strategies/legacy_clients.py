@@ -1,14 +1,20 @@
 """Clients of Flower's older API: who is there, who failed, what they report."""
 
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from logging import INFO, WARNING
+from typing import Any
 
-from flwr.common import FitRes, MetricsAggregationFn, Scalar, log
+from flwr.common import FitRes, MetricsAggregationFn, NDArrays, Scalar, log
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
 from .. import records
 
+EvaluateFn = Callable[
+    [int, NDArrays, dict[str, Scalar]], tuple[float, dict[str, Scalar]] | None
+]
+ConfigFn = Callable[[int], dict[str, Scalar]]
 NOBODY = 0
 """The node that failures of unknown origin are put down to."""
 
@@ -64,3 +70,13 @@ def user_metrics(result: FitRes) -> dict[str, Scalar]:
     """Return a client's metrics without this package's."""
     ours = (records.HEADER_KEY, records.UPDATE_KEY)
     return {name: value for name, value in result.metrics.items() if name not in ours}
+
+
+def refuse_checkpoints(options: Mapping[str, Any]) -> None:
+    """Raise ValueError if an option is one of `LasgStrategy`'s for checkpoints."""
+    for name in ("checkpoint_dir", "checkpoint_every", "resume"):
+        if name in options:
+            raise ValueError(
+                f"{name}: LegacyLasgStrategy has no checkpoints; leave {name} out, or "
+                "use LasgStrategy"
+            )

@@ -66,13 +66,13 @@ def summary(report: RoundReport, ledger: Ledger, seconds: float) -> dict[str, An
 
 
 def _to_log(fields: dict[str, Any]) -> None:
-    log(
-        INFO,
+    line = (
         "lasg: round %(round)d: contacted %(contacted)d, uploaded %(uploaded)d, "
-        "skipped %(skipped)d, failed %(failed)d; %(saved_bytes)d payload bytes saved "
-        "so far",
-        fields,
+        "skipped %(skipped)d, failed %(failed)d"
     )
+    if not fields["failed"] == fields["contacted"] > 0:  # silence saves nothing
+        line += "; %(saved_bytes)d payload bytes saved so far"
+    log(INFO, line, fields)
     log(DEBUG, "lasg: %s", fields)
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
-from logging import INFO
+from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +227,15 @@ class LasgStrategy(Strategy):
         ------
         CheckpointError
             If there is a checkpoint, but of another model, rule or version.
+        TypeError
+            If the arrays are no ArrayRecord.
         """
+        if not isinstance(initial_arrays, ArrayRecord):
+            raise TypeError(
+                f"initial_arrays is a {type(initial_arrays).__name__}, expected an "
+                "ArrayRecord: ArrayRecord(model.state_dict()), or "
+                "ArrayRecord([array, ...]) for NumPy arrays"
+            )
         named = {name: array.numpy() for name, array in initial_arrays.items()}
         model = Model(named, self.buffers)
         server = model.server(**self._server_options)
@@ -286,6 +294,13 @@ class LasgStrategy(Strategy):
                 arrays = records.named_arrays(model.arrays(server))
             rounds = loop.run(arrays, server.round, num_rounds)
             self._save(last=True)
+        if server.round and not server.ledger.uploads:
+            log(
+                WARNING,
+                "lasg: no node ever uploaded in %d rounds: the model is the initial "
+                "one; see the warnings above",
+                server.round,
+            )
         result = LasgResult(**vars(rounds), ledger=server.ledger)
         log(INFO, "")
         log(INFO, "Final results:")

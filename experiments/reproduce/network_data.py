@@ -1,0 +1,83 @@
+"""Data of networks that only the reproduction has: a part of one, and stand-ins.
+
+``tiny-imagenet-10`` is the first 10 classes of Tiny ImageNet. The others are what quick
+versions run on, random and of a few examples, so that nothing need be downloaded.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import NetworkData, load_network_data
+
+_CLASSES, _TRAIN, _TEST = 10, 240, 60
+
+
+def load(name: str, data_dir: Path | None = None) -> NetworkData:
+    """Load one of `NAMES`.
+
+    Examples
+    --------
+    >>> data = load("synthetic-mnist")
+    >>> data.name, data.train_x.shape
+    ('mnist', (240, 1, 28, 28))
+    """
+    return _LOADERS[name](data_dir)
+
+
+def part_of(data: NetworkData, name: str, classes: int) -> NetworkData:
+    """Return the examples of the first `classes` classes under another name."""
+    train, test = data.train_y < classes, data.test_y < classes
+    return NetworkData(
+        name, data.train_x[train], data.train_y[train], data.test_x[test],
+        data.test_y[test], classes, data.groups[train],
+    )  # fmt: skip
+
+
+def _tiny_imagenet(data_dir: Path | None) -> NetworkData:
+    whole = load_network_data("tiny-imagenet", data_dir)
+    return part_of(whole, f"tiny-imagenet-{_CLASSES}", _CLASSES)
+
+
+def _images(name: str, shape: tuple[int, ...]) -> NetworkData:
+    """Return noisy copies of ten random images, which are the classes."""
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(0, 255, (10, *shape))
+    y = np.arange(_TRAIN + _TEST) % 10
+    x = centres[y] + rng.normal(0, 60, (len(y), *shape))
+    return _split(name, x.clip(0, 255).astype(np.uint8), y, 10, y)
+
+
+def _text() -> NetworkData:
+    """Return sequences that count upwards with now and then a random character."""
+    rng = np.random.default_rng(0)
+    count, length, characters = _TRAIN + _TEST, 20, 12
+    start = rng.integers(characters, size=(count, 1))
+    codes = (start + np.arange(length + 1)) % characters
+    noise = rng.random(codes.shape) < 0.1
+    codes[noise] = rng.integers(characters, size=int(noise.sum()))
+    groups = np.arange(count) % 10
+    return _split("shakespeare", codes[:, :-1], codes[:, 1:], characters, groups)
+
+
+def _split(
+    name: str,
+    x: NDArray[Any],
+    y: NDArray[np.int64],
+    classes: int,
+    groups: NDArray[np.int64],
+) -> NetworkData:
+    n = _TRAIN
+    return NetworkData(name, x[:n], y[:n], x[n:], y[n:], classes, groups[:n])
+
+
+_LOADERS: dict[str, Callable[[Path | None], NetworkData]] = {
+    "tiny-imagenet-10": _tiny_imagenet,
+    "synthetic-mnist": lambda _: _images("mnist", (1, 28, 28)),
+    "synthetic-tiny-imagenet": lambda _: _images("tiny-imagenet-10", (3, 32, 32)),
+    "synthetic-shakespeare": lambda _: _text(),
+}
+NAMES = tuple(_LOADERS)

@@ -1,0 +1,154 @@
+"""Figures 6 and 7: uploads to a loss or an accuracy for several numbers of workers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedLocator,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+)
+
+from ..figures import DPI, STYLES
+from . import tables
+from .config import Place, RunSpec, Study
+from .job import ConfigError
+from .plot import add_legend, caption_of, dress, new_figure
+from .store import Result, Store
+from .tables import Row
+
+
+def planned(study: Study) -> int:
+    """Return how many results the study asks for."""
+    each = len(study.runs) * len(study.options["workers"])
+    return study.seeds * each * len(study.places)
+
+
+def produce(study: Study, store: Store, out: Path) -> list[Path]:
+    """Write ``runs.csv``, ``summary.md`` and a plot for each place.
+
+    ``runs.csv`` has one row for each run, M and seed.
+
+    Raises
+    ------
+    ConfigError
+        If the study has no target.
+    """
+    if study.target is None:
+        raise ConfigError(f"{study.name}.toml: target is missing")
+    rows: list[Row] = []
+    written = [out / "runs.csv", out / "summary.md"]
+    for place in study.places:
+        here = [
+            _row(study, place, run, workers, seed, store)
+            for seed in range(study.seeds)
+            for workers in study.options["workers"]
+            for run in study.runs
+        ]
+        rows += here
+        path = out / f"{place.dataset}-{place.partition}.png"
+        _plot(study, place, here, path)
+        written.append(path)
+    tables.write(out / "runs.csv", rows)
+    (out / "summary.md").write_text(summary(study, rows))
+    return written
+
+
+def _row(
+    study: Study, place: Place, run: RunSpec, workers: int, seed: int, store: Store
+) -> Row:
+    spec = replace(run, parameters={**run.parameters, "workers": workers})
+    job = study.job(place, spec, seed)
+    result = store.job(job)
+    return {
+        "dataset": place.dataset,
+        "partition": place.partition,
+        "run": run.label,
+        "workers": workers,
+        "seed": seed,
+        "target": study.target,
+        **first_at(result, study.options["y"], study.target or 0.0),
+        "final_loss": result["totals"]["final_loss"],
+        "final_accuracy": result["totals"]["final_accuracy"],
+    }
+
+
+def first_at(result: Result, column: str, target: float) -> Row:
+    """Return the counts where a loss or an accuracy is first reached; None if never.
+
+    Examples
+    --------
+    >>> row = {"loss": 0.1, "iteration": 50, "uploads": 7, "uplink_bytes": 90}
+    >>> first_at({"history": [row]}, "loss", 0.1)["uploads_to_target"]
+    7
+    """
+    sign = 1 if column == "loss" else -1
+    reached: Mapping[str, int] = next(
+        (r for r in result["history"] if sign * r[column] <= sign * target), {}
+    )
+    return {
+        "iterations_to_target": reached.get("iteration"),
+        "uploads_to_target": reached.get("uploads"),
+        "uplink_bytes_to_target": reached.get("uplink_bytes"),
+    }
+
+
+def summary(study: Study, rows: Sequence[Row]) -> str:
+    """Return uploads to the target by run and M, and how many fewer than the first."""
+    counts = study.options["workers"]
+    head = "| run |" + "".join(f" M = {m} |" for m in counts)
+    lines = [f"{study.title}, and how many times fewer than SGD", "", head]
+    lines.append("|---" * (len(counts) + 1) + "|")
+    base = {m: _mean(rows, study.runs[0].label, m) for m in counts}
+    for run in study.runs:
+        cells = [_cell(_mean(rows, run.label, m), base[m]) for m in counts]
+        lines.append(f"| {run.label} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _mean(rows: Sequence[Row], label: str, workers: int) -> float | None:
+    mine = [r for r in rows if (r["run"], r["workers"]) == (label, workers)]
+    found = [r["uploads_to_target"] for r in mine if r["uploads_to_target"] is not None]
+    return tables.mean(found) if mine and len(found) == len(mine) else None
+
+
+def _cell(count: float | None, base: float | None) -> str:
+    if count is None:
+        return "not reached"
+    return f"{count:,.0f}" + (f" ({base / count:.2f}x)" if base else "")
+
+
+def _plot(study: Study, place: Place, rows: Sequence[Row], path: Path) -> None:
+    title = f"{study.title} — {place.dataset}, {place.partition}"
+    rows_of_legend = -(-len(study.runs) // 2)
+    figure, (axes,) = new_figure(title, caption_of(study, place), 1, rows_of_legend)
+    counts = study.options["workers"]
+    methods = {run.label: run.parameters["method"] for run in study.runs}
+    for label, method in methods.items():
+        means = [_mean(rows, label, m) for m in counts]
+        shown = [(m, y) for m, y in zip(counts, means, strict=True) if y is not None]
+        style = STYLES[method]
+        axes.plot(
+            [m for m, _ in shown], [y for _, y in shown], color=style.colour,
+            marker=style.marker, markersize=style.size, linewidth=1.7,
+            label=label if shown else f"{label}: not reached",
+        )  # fmt: skip
+    dress(axes)
+    some = any(row["uploads_to_target"] for row in rows)
+    axes.set(xscale="log", yscale="log" if some else "linear")
+    axes.set_xlim(counts[0] / 1.2, counts[-1] * 1.2)
+    axes.set_xlabel("workers M (log scale)")
+    axes.set_ylabel("uploads to the target (messages, log scale)")
+    axes.xaxis.set_major_locator(FixedLocator(counts))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_locator(NullLocator())
+    if some:
+        axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 3, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    add_legend(figure, axes, 2)
+    figure.savefig(path, dpi=DPI, metadata={"Software": None})

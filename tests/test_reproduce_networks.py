@@ -1,0 +1,122 @@
+"""The reproduction's network studies: their data, their network, what they need."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from experiments.__main__ import app
+from experiments.data import NetworkData
+from experiments.reproduce import command, config, network_data, workers
+from experiments.reproduce.job import ConfigError
+from experiments.reproduce.store import Store
+
+MADE_UP = tuple(n for n in network_data.NAMES if n.startswith("synthetic-"))
+
+
+@pytest.mark.parametrize("name", MADE_UP)
+def test_made_up_data_is_the_same_every_time(name: str) -> None:
+    first, again = network_data.load(name), network_data.load(name)
+    np.testing.assert_array_equal(first.train_x, again.train_x)
+    assert len(first.train_x) == len(first.train_y) == len(first.groups) == 240
+    assert len(first.test_x) == len(first.test_y) == 60
+    assert 0 <= first.train_y.min() < first.train_y.max() < first.classes
+
+
+def test_a_part_holds_the_first_classes_and_all_of_them() -> None:
+    y = np.array([2, 0, 1, 0, 2, 1])
+    x = np.arange(6)[:, None]
+    part = network_data.part_of(NetworkData("all", x, y, x, y, 3, y), "part", 2)
+    assert part.train_x[:, 0].tolist() == part.test_x[:, 0].tolist() == [1, 2, 3, 5]
+    assert part.groups.tolist() == part.train_y.tolist() == [0, 1, 0, 1]
+    assert (part.name, part.classes) == ("part", 2)
+
+
+def test_a_study_like_another_shares_its_results() -> None:
+    first, second = config.load("fig8"), config.load("fig9")
+    assert first.title != second.title
+    assert first.panels != second.panels
+    place = first.places[0]
+    for run, other in zip(first.runs, second.runs, strict=True):
+        assert first.job(place, run, 0) == second.job(place, other, 0)
+
+
+def test_ten_workers_of_figure_6_are_those_of_figure_8() -> None:
+    six, eight = config.load("fig6"), config.load("fig8")
+    place = eight.places[0]
+    jobs = [eight.job(place, run, 0) for run in eight.runs]
+    for run in six.runs:
+        spec = replace(run, parameters={**run.parameters, "workers": 10})
+        assert six.job(place, spec, 0) in jobs
+
+
+# --- numbers of workers --------------------------------------------------------------
+
+
+def history(*rows: tuple[int, float, float]) -> dict[str, Any]:
+    names = ("uploads", "loss", "accuracy")
+    full = [dict(zip(names, row, strict=True)) for row in rows]
+    return {"history": [{**r, "iteration": 9, "uplink_bytes": 8} for r in full]}
+
+
+def test_a_loss_falls_to_its_target_and_an_accuracy_rises() -> None:
+    result = history((0, 2.0, 0.1), (5, 0.5, 0.8), (9, 0.6, 0.7))
+    assert workers.first_at(result, "loss", 0.5)["uploads_to_target"] == 5
+    assert workers.first_at(result, "accuracy", 0.8)["uploads_to_target"] == 5
+    assert workers.first_at(result, "loss", 0.4)["uploads_to_target"] is None
+    assert workers.first_at(result, "accuracy", 0.9)["uploads_to_target"] is None
+
+
+def test_the_summary_of_numbers_of_workers() -> None:
+    study = config.load("fig6", quick=True)  # M = 2, 4
+    labels = [run.label for run in study.runs]
+    rows = [
+        {"run": label, "workers": m, "uploads_to_target": n}
+        for label, counts in zip(labels, [(100, 200), (50, None)], strict=False)
+        for m, n in zip((2, 4), counts, strict=True)
+    ]
+    text = workers.summary(study, rows)
+    assert f"| {labels[0]} | 100 (1.00x) | 200 (1.00x) |" in text
+    assert f"| {labels[1]} | 50 (2.00x) | not reached |" in text
+    assert f"| {labels[2]} | not reached | not reached |" in text
+
+
+def test_numbers_of_workers_need_a_target(tmp_path: Path) -> None:
+    study = replace(config.load("fig6", quick=True), target=None)
+    with pytest.raises(ConfigError, match="target is missing"):
+        workers.produce(study, Store(tmp_path), tmp_path)
+
+
+# --- without PyTorch -----------------------------------------------------------------
+
+
+def test_a_study_that_cannot_run_is_left_out_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        command, "find_spec", lambda name: None if name == "torch" else find_spec(name)
+    )
+    arguments = ["reproduce", "fig8", "--quick", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, arguments, terminal_width=200)
+    assert done.exit_code == 0
+    assert "fig8: left out, as torch is not installed: pip install" in done.output
+    assert not (tmp_path / "fig8").exists()
+
+
+# --- the network ---------------------------------------------------------------------
+
+
+def test_at_its_full_width_the_narrow_resnet_is_torchvisions() -> None:
+    pytest.importorskip("torch", reason="needs the extra torch")
+    models = pytest.importorskip("torchvision.models", reason="needs the extra vision")
+    from experiments.narrow_resnet import narrow_resnet18
+
+    def shapes(network: Any) -> list[tuple[int, ...]]:
+        return sorted(tuple(p.shape) for p in network.parameters())
+
+    assert shapes(narrow_resnet18(10, 64)) == shapes(models.resnet18(num_classes=10))
+    assert sum(p.numel() for p in narrow_resnet18(10).parameters()) == 703_386
