@@ -91,7 +91,7 @@ def new_figure(
     columns = min(panels, columns)
     rows = -(-panels // columns)
     wide = 4.3 * columns if columns > 1 else 6.6
-    titles = textwrap.wrap(title, int(wide * 9))
+    titles = textwrap.wrap(title.replace(" = ", "\u00a0=\u00a0"), int(wide * 9))
     lines = textwrap.wrap(caption, int(wide * 14))
     top = 0.12 + 0.24 * len(titles) + LEGEND_ROW * legend_rows
     bottom = 0.1 + 0.17 * len(lines)
@@ -235,8 +235,8 @@ def _finish(
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     if y.column == "loss" and target is not None:
         axes.axhline(target, color="#222222", linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.annotate(f"target {target:.4g}", (0.99, target), fontsize=8, ha="right",
-                      va="bottom", annotation_clip=True,
+        axes.annotate(f"target\n{target:.4g}", (1.01, target), fontsize=8, ha="left",
+                      va="center", annotation_clip=True,
                       xycoords=axes.get_yaxis_transform())  # fmt: skip
 
 
