@@ -7,6 +7,7 @@ collect_ignore_glob = ["experiments/dropin/*-*"]  # projects of their own
 if not find_spec("torch"):
     collect_ignore_glob += [
         "lasg_flwr/clients/torch_*.py",
+        "experiments/narrow_resnet.py",
         "experiments/network*.py",
         "experiments/cnn_laziness.py",
         "experiments/dropin/measure.py",

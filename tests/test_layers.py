@@ -92,3 +92,28 @@ def test_no_module_is_imported_by_name_of_the_links() -> None:
         link = ROOT / name
         assert link.is_symlink()
         assert link.resolve() == PACKAGE / name
+
+
+WITHOUT_TORCH = """
+import sys
+from importlib.machinery import PathFinder
+import pytest
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        hidden = name.split(".")[0] in ("torch", "torchvision")
+        return None if hidden else PathFinder.find_spec(name, path, target)
+
+sys.meta_path = [Finder if f is PathFinder else f for f in sys.meta_path]
+options = ["--collect-only", "-q", "-p", "no:cacheprovider"]
+sys.exit(pytest.main([*options, "tests", "lasg_flwr", "experiments"]))
+"""
+
+
+def test_pytest_collects_everything_without_torch() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "torch is not installed" in done.stdout
