@@ -8,6 +8,7 @@ if not find_spec("torch"):
     collect_ignore_glob += [
         "lasg_flwr/clients/torch_*.py",
         "experiments/narrow_resnet.py",
+        "experiments/pretraining.py",
         "experiments/network*.py",
         "experiments/cnn_laziness.py",
         "experiments/dropin/measure.py",

@@ -23,11 +23,12 @@ from .networks import (
     seeded_network,
     tiny_imagenet_network,
 )
+from .pretraining import start_from
 
 EVALUATED = {
     "mnist": (2000, 1000),
     "shakespeare": (500, 200),
-    "tiny-imagenet-10": (500, 500),
+    "tiny-imagenet-50": (1000, 2500),
 }
 """Training and test examples that the loss and the accuracy are taken over."""
 _EVALUATED_ELSE = (500, 500)
@@ -130,9 +131,13 @@ def _network(data: NetworkData, seed: int) -> tuple[nn.Module, str]:
         if data.name == "shakespeare":
             made = "embedding of 16, GRU of 96, linear"
             return Characters(data.classes)
-        if data.name == "tiny-imagenet-10":
-            made = "ResNet18 a quarter as wide, from scratch, no first max-pooling"
-            return narrow_resnet18(data.classes)
+        if data.name == "tiny-imagenet-50":
+            made = "ResNet18 a quarter as wide, no first max-pooling"
+            narrow = narrow_resnet18(data.classes)
+            if data.pretrained is not None:
+                made += ", pretrained on the other classes"
+                start_from(narrow, data.pretrained)
+            return narrow
         network, made = tiny_imagenet_network(data.classes, data.train_x.shape[-1])
         return network
 

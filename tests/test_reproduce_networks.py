@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from experiments.__main__ import app
+from experiments.batches import Batch
 from experiments.data import NetworkData
 from experiments.reproduce import command, config, network_data, workers
 from experiments.reproduce.job import ConfigError
@@ -74,15 +75,24 @@ def test_a_loss_falls_to_its_target_and_an_accuracy_rises() -> None:
 def test_the_summary_of_numbers_of_workers() -> None:
     study = config.load("fig6", quick=True)  # M = 2, 4
     labels = [run.label for run in study.runs]
+    counts = [((100, 100), (200, 300)), ((50, 25), (None, 90)), ((None, None),) * 2]
     rows = [
         {"run": label, "workers": m, "uploads_to_target": n}
-        for label, counts in zip(labels, [(100, 200), (50, None)], strict=False)
-        for m, n in zip((2, 4), counts, strict=True)
+        for label, of_run in zip(labels, counts, strict=False)
+        for m, seeds in zip((2, 4), of_run, strict=True)
+        for n in seeds
     ]
     text = workers.summary(study, rows)
-    assert f"| {labels[0]} | 100 (1.00x) | 200 (1.00x) |" in text
-    assert f"| {labels[1]} | 50 (2.00x) | not reached |" in text
+    assert f"| {labels[0]} | 100 ± 0 (1.00x ± 0.00) | 250 ± 71 (1.00x ± 0.00) |" in text
+    assert f"| {labels[1]} | 38 ± 18 (3.00x ± 1.41) | 90, 1 of 2 seeds |" in text
     assert f"| {labels[2]} | not reached | not reached |" in text
+
+
+def test_each_number_of_workers_has_its_iterations(tmp_path: Path) -> None:
+    study = config.load("fig6", quick=True)
+    options = {**study.options, "iterations": [40]}
+    with pytest.raises(ConfigError, match=r"workers \[2, 4\] and iterations \[40\]"):
+        workers.produce(replace(study, options=options), Store(tmp_path), tmp_path)
 
 
 def test_numbers_of_workers_need_a_target(tmp_path: Path) -> None:
@@ -108,6 +118,43 @@ def test_a_study_that_cannot_run_is_left_out_and_says_why(
 
 
 # --- the network ---------------------------------------------------------------------
+
+
+def test_pretraining_repeats_and_the_last_layer_starts_anew() -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra torch")
+    from experiments.narrow_resnet import narrow_resnet18
+    from experiments.pretraining import pretrain, start_from
+
+    data = network_data.load("synthetic-tiny-imagenet")
+    weights = pretrain(data.train_x, data.train_y, 10, epochs=2)
+    again = pretrain(data.train_x, data.train_y, 10, epochs=2)
+    assert all(torch.equal(value, again[name]) for name, value in weights.items())
+
+    network = narrow_resnet18(7)
+    last = [p.clone() for p in list(network.parameters())[-2:]]
+    start_from(network, weights)
+    kept = list(network.parameters())[-2:]
+    assert all(torch.equal(a, b) for a, b in zip(last, kept, strict=True))
+    assert torch.equal(network.state_dict()["1.weight"], weights["1.weight"])
+    with pytest.raises(ValueError, match="another network's weights"):
+        start_from(torch.nn.Linear(2, 2), weights)
+
+
+def test_what_is_pretrained_starts_from_its_weights() -> None:
+    pytest.importorskip("torch", reason="needs the extra torch")
+    from experiments.network_task import network_task
+    from experiments.pretraining import pretrain
+
+    data = network_data.load("synthetic-tiny-imagenet")
+    weights = pretrain(data.train_x, data.train_y, 10, epochs=1)
+    parts = [np.arange(240)]
+    task = network_task(replace(data, pretrained=weights), parts, Batch(size=4), 0)
+    scratch = network_task(data, parts, Batch(size=4), 0)
+    assert "pretrained" in task.notes["network"]
+    assert task.size == scratch.size
+    first = weights["1.weight"].numpy().ravel()
+    np.testing.assert_array_equal(task.start()[: first.size], first)
+    assert not np.array_equal(scratch.start()[: first.size], first)
 
 
 def test_at_its_full_width_the_narrow_resnet_is_torchvisions() -> None:

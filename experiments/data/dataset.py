@@ -1,5 +1,6 @@
 """What loaded data sets are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -54,6 +55,8 @@ class NetworkData:
         Number of values a target takes.
     groups : ndarray, shape (n,), int64
         What partitions go by: the class, or the speaker, of each training example.
+    pretrained : mapping, optional
+        Weights to start from, by their names in the network; all but the last layer.
     """
 
     name: str
@@ -63,3 +66,4 @@ class NetworkData:
     test_y: NDArray[np.int64]
     classes: int
     groups: NDArray[np.int64]
+    pretrained: Mapping[str, Any] | None = None

@@ -1,10 +1,13 @@
 """Data of networks that only the reproduction has: a part of one, and stand-ins.
 
-``tiny-imagenet-10`` is the first 10 classes of Tiny ImageNet. The others are what quick
-versions run on, random and of a few examples, so that nothing need be downloaded.
+``tiny-imagenet-50`` is the first 50 classes of Tiny ImageNet, with weights to start
+from that were trained on the other 150. The others are what quick versions run on,
+random and of a few examples, so that nothing need be downloaded.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ from numpy.typing import NDArray
 
 from ..data import NetworkData, load_network_data
 
-_CLASSES, _TRAIN, _TEST = 10, 240, 60
+_CLASSES = 50
+_TRAIN, _TEST = 240, 60
 
 
 def load(name: str, data_dir: Path | None = None) -> NetworkData:
@@ -37,9 +41,17 @@ def part_of(data: NetworkData, name: str, classes: int) -> NetworkData:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=1)  # pretraining takes minutes
 def _tiny_imagenet(data_dir: Path | None) -> NetworkData:
+    from ..pretraining import pretrain
+
     whole = load_network_data("tiny-imagenet", data_dir)
-    return part_of(whole, f"tiny-imagenet-{_CLASSES}", _CLASSES)
+    other = whole.train_y >= _CLASSES
+    weights = pretrain(
+        whole.train_x[other], whole.train_y[other] - _CLASSES, whole.classes - _CLASSES
+    )
+    part = part_of(whole, f"tiny-imagenet-{_CLASSES}", _CLASSES)
+    return replace(part, pretrained=weights)
 
 
 def _images(name: str, shape: tuple[int, ...]) -> NetworkData:
@@ -75,9 +87,9 @@ def _split(
 
 
 _LOADERS: dict[str, Callable[[Path | None], NetworkData]] = {
-    "tiny-imagenet-10": _tiny_imagenet,
+    "tiny-imagenet-50": _tiny_imagenet,
     "synthetic-mnist": lambda _: _images("mnist", (1, 28, 28)),
-    "synthetic-tiny-imagenet": lambda _: _images("tiny-imagenet-10", (3, 32, 32)),
+    "synthetic-tiny-imagenet": lambda _: _images("tiny-imagenet-50", (3, 32, 32)),
     "synthetic-shakespeare": lambda _: _text(),
 }
 NAMES = tuple(_LOADERS)

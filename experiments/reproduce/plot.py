@@ -1,5 +1,6 @@
 """Plots of curves: the mean of the seeds as a line, their range as a band."""
 
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,8 +92,8 @@ def new_figure(
     columns = min(panels, columns)
     rows = -(-panels // columns)
     wide = 4.3 * columns if columns > 1 else 6.6
-    titles = textwrap.wrap(title.replace(" = ", "\u00a0=\u00a0"), int(wide * 9))
-    lines = textwrap.wrap(caption, int(wide * 14))
+    titles = textwrap.wrap(_unbroken(title), int(wide * 9))
+    lines = textwrap.wrap(_unbroken(caption), int(wide * 14))
     top = 0.12 + 0.24 * len(titles) + LEGEND_ROW * legend_rows
     bottom = 0.1 + 0.17 * len(lines)
     high = (3.9 if rows == 1 else 3.3 * rows) + top + bottom
@@ -108,6 +109,12 @@ def new_figure(
     for spare in axes[panels:]:
         spare.remove()
     return figure, axes[:panels]
+
+
+def _unbroken(text: str) -> str:
+    """Keep "p = 1000" and "4 bits" on one line: their blanks do not break."""
+    text = re.sub(r" ([=<>]) ", "\u00a0\\1\u00a0", text)
+    return re.sub(r"(?<=\d) (?=[a-z%])", "\u00a0", text)
 
 
 def add_legend(figure: Figure, axes: Axes, columns: int) -> None:

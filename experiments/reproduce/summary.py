@@ -66,10 +66,14 @@ def _ratio(base: Sequence[Row], rows: Sequence[Row], column: str) -> str:
 def _loss(rows: Sequence[Row]) -> str:
     if any(r["final_loss"] is None for r in rows):
         return "diverged"
-    return f"{tables.mean(r['final_loss'] for r in rows):.4f}"
+    losses = [float(r["final_loss"]) for r in rows]
+    spread = f" ± {tables.deviation(losses):.2g}" if len(losses) > 1 else ""
+    return f"{tables.mean(losses):.4f}{spread}"
 
 
 def _accuracy(rows: Sequence[Row]) -> str:
     if any(r["final_accuracy"] is None for r in rows):
         return ""
-    return f"{100 * tables.mean(r['final_accuracy'] for r in rows):.1f} %"
+    found = [100 * float(r["final_accuracy"]) for r in rows]
+    spread = f" ± {tables.deviation(found):.1f}" if len(found) > 1 else ""
+    return f"{tables.mean(found):.1f}{spread} %"

@@ -30,7 +30,9 @@ def planned(study: Study) -> int:
 def produce(study: Study, store: Store, out: Path) -> list[Path]:
     """Write ``runs.csv``, ``summary.md`` and a plot for each place.
 
-    ``runs.csv`` has one row for each run, M and seed.
+    ``runs.csv`` has one row for each run, M and seed. The option ``workers`` has the
+    numbers M, the option ``iterations`` as many numbers of iterations: few workers need
+    more of them to the same loss.
 
     Raises
     ------
@@ -43,9 +45,9 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
     written = [out / "runs.csv", out / "summary.md"]
     for place in study.places:
         here = [
-            _row(study, place, run, workers, seed, store)
+            _row(study, place, run, workers, iterations, seed, store)
             for seed in range(study.seeds)
-            for workers in study.options["workers"]
+            for workers, iterations in _sizes(study)
             for run in study.runs
         ]
         rows += here
@@ -57,12 +59,35 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
     return written
 
 
+def _sizes(study: Study) -> list[tuple[int, int]]:
+    """Return the pairs of M and iterations.
+
+    Raises
+    ------
+    ConfigError
+        If there are not as many of one as of the other.
+    """
+    workers, iterations = study.options["workers"], study.options["iterations"]
+    if len(workers) != len(iterations):
+        raise ConfigError(
+            f"{study.name}.toml: workers {workers} and iterations {iterations} must be "
+            "as many"
+        )
+    return list(zip(workers, iterations, strict=True))
+
+
 def _row(
-    study: Study, place: Place, run: RunSpec, workers: int, seed: int, store: Store
+    study: Study,
+    place: Place,
+    run: RunSpec,
+    workers: int,
+    iterations: int,
+    seed: int,
+    store: Store,
 ) -> Row:
-    spec = replace(run, parameters={**run.parameters, "workers": workers})
-    job = study.job(place, spec, seed)
-    result = store.job(job)
+    changed = {"workers": workers, "iterations": iterations}
+    spec = replace(run, parameters={**run.parameters, **changed})
+    result = store.job(study.job(place, spec, seed))
     return {
         "dataset": place.dataset,
         "partition": place.partition,
@@ -102,23 +127,33 @@ def summary(study: Study, rows: Sequence[Row]) -> str:
     head = "| run |" + "".join(f" M = {m} |" for m in counts)
     lines = [f"{study.title}, and how many times fewer than SGD", "", head]
     lines.append("|---" * (len(counts) + 1) + "|")
-    base = {m: _mean(rows, study.runs[0].label, m) for m in counts}
+    base = {m: _reached(rows, study.runs[0].label, m) for m in counts}
     for run in study.runs:
-        cells = [_cell(_mean(rows, run.label, m), base[m]) for m in counts]
+        cells = [_cell(_reached(rows, run.label, m), base[m]) for m in counts]
         lines.append(f"| {run.label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _mean(rows: Sequence[Row], label: str, workers: int) -> float | None:
+def _reached(rows: Sequence[Row], label: str, workers: int) -> list[float | None]:
+    """Return uploads to the target for each seed, None where it was not reached."""
     mine = [r for r in rows if (r["run"], r["workers"]) == (label, workers)]
-    found = [r["uploads_to_target"] for r in mine if r["uploads_to_target"] is not None]
-    return tables.mean(found) if mine and len(found) == len(mine) else None
+    return [r["uploads_to_target"] for r in mine]
 
 
-def _cell(count: float | None, base: float | None) -> str:
-    if count is None:
+def _cell(counts: Sequence[float | None], base: Sequence[float | None]) -> str:
+    found = [n for n in counts if n is not None]
+    if not found:
         return "not reached"
-    return f"{count:,.0f}" + (f" ({base / count:.2f}x)" if base else "")
+    text = f"{tables.mean(found):,.0f}"
+    if len(found) > 1:
+        text += f" ± {tables.deviation(found):,.0f}"
+    if len(found) < len(counts):
+        return f"{text}, {len(found)} of {len(counts)} seeds"
+    if None in base:
+        return text
+    ratios = [b / n for b, n in zip(base, found, strict=True) if b is not None]
+    spread = f" ± {tables.deviation(ratios):.2f}" if len(ratios) > 1 else ""
+    return f"{text} ({tables.mean(ratios):.2f}x{spread})"
 
 
 def _plot(study: Study, place: Place, rows: Sequence[Row], path: Path) -> None:
@@ -128,12 +163,16 @@ def _plot(study: Study, place: Place, rows: Sequence[Row], path: Path) -> None:
     counts = study.options["workers"]
     methods = {run.label: run.parameters["method"] for run in study.runs}
     for label, method in methods.items():
-        means = [_mean(rows, label, m) for m in counts]
-        shown = [(m, y) for m, y in zip(counts, means, strict=True) if y is not None]
+        found = {m: _reached(rows, label, m) for m in counts}
+        shown = {m: [y for y in ys if y is not None]
+                 for m, ys in found.items() if None not in ys}  # fmt: skip
         style = STYLES[method]
-        axes.plot(
-            [m for m, _ in shown], [y for _, y in shown], color=style.colour,
-            marker=style.marker, markersize=style.size, linewidth=1.7,
+        means = [tables.mean(ys) for ys in shown.values()]
+        below = [mean - min(ys) for mean, ys in zip(means, shown.values(), strict=True)]
+        above = [max(ys) - mean for mean, ys in zip(means, shown.values(), strict=True)]
+        axes.errorbar(
+            list(shown), means, [below, above], color=style.colour,
+            marker=style.marker, markersize=style.size, linewidth=1.7, capsize=3,
             label=label if shown else f"{label}: not reached",
         )  # fmt: skip
     dress(axes)

@@ -1,0 +1,90 @@
+"""Weights to start from, where ImageNet's cannot be had: from a data set's other part.
+
+The paper starts ResNet18 from weights trained on ImageNet. A narrow ResNet18 is trained
+here on classes that the federated task does not have, which is what such weights are.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+from torch.optim import SGD
+from torch.optim.lr_scheduler import OneCycleLR
+
+from .narrow_resnet import narrow_resnet18
+from .networks import seeded_network
+
+EPOCHS = 12
+_BATCH, _PEAK, _MOMENTUM, _DECAY, _SMOOTHING, _SHIFT = 64, 0.2, 0.9, 5e-4, 0.1, 2
+
+
+def pretrain(
+    x: NDArray[np.uint8], y: NDArray[np.int64], classes: int, epochs: int = EPOCHS
+) -> dict[str, Any]:
+    """Train a narrow ResNet18, seed 0, and return its weights without the last layer.
+
+    SGD with momentum, one cycle of the learning rate, images shifted by up to two
+    pixels and mirrored.
+
+    Parameters
+    ----------
+    x : ndarray of uint8, shape (n, 3, s, s)
+        Images.
+    y : ndarray of int64, shape (n,)
+        Their classes, 0 to `classes` - 1.
+    classes : int
+        Number of classes.
+    epochs : int (default: 12)
+        Passes over the images.
+
+    Returns
+    -------
+    dict of str to Tensor
+        What `torch.nn.Module.load_state_dict` takes with ``strict=False``.
+    """
+    network = seeded_network(lambda: narrow_resnet18(classes), 0)
+    optimizer = SGD(
+        network.parameters(), _PEAK, _MOMENTUM, weight_decay=_DECAY, nesterov=True
+    )
+    images, targets = torch.from_numpy(x), torch.from_numpy(y)
+    random = torch.Generator().manual_seed(0)
+    steps = epochs * -(-len(x) // _BATCH)
+    schedule = OneCycleLR(optimizer, _PEAK, total_steps=steps)
+    for _ in range(epochs):
+        for batch in torch.split(torch.randperm(len(x), generator=random), _BATCH):
+            logits = network(_changed(images[batch], random))
+            loss = cross_entropy(logits, targets[batch], label_smoothing=_SMOOTHING)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+    last = [name for name, _ in list(network.named_parameters())[-2:]]
+    return {k: v for k, v in network.state_dict().items() if k not in last}
+
+
+def _changed(images: Tensor, random: torch.Generator) -> Tensor:
+    """Shift a minibatch by some pixels, and mirror every other one."""
+    size = images.shape[-1]
+    down, right = torch.randint(2 * _SHIFT + 1, (2,), generator=random).tolist()
+    moved = pad(images, (_SHIFT,) * 4)[..., down : down + size, right : right + size]
+    return moved.flip(-1) if torch.rand(1, generator=random) < 0.5 else moved
+
+
+def start_from(network: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Give a network all weights but those of its last layer.
+
+    Raises
+    ------
+    ValueError
+        If `weights` has another network's names.
+    """
+    missing, unknown = network.load_state_dict(weights, strict=False)
+    last = [name for name, _ in list(network.named_parameters())[-2:]]
+    if unknown or set(missing) != set(last):
+        raise ValueError(
+            f"these are another network's weights: unknown {unknown}, missing {missing}"
+        )
