@@ -19,8 +19,39 @@ L2 = 1e-5
 _CHUNK = 65_536
 
 
+class _Examples:
+    """One worker's examples, and minibatches of them without replacement."""
+
+    x: F32
+    y: NDArray[Any]
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        n = len(self.x)
+        if n == 0:
+            raise ValueError("the data set of a worker is empty: use fewer workers")
+        if not 1 <= self.batch_size <= n:
+            raise ValueError(
+                f"batch_size must lie in [1, {n}], the worker's examples, got "
+                f"{self.batch_size!r}"
+            )
+
+    @property
+    def num_examples(self) -> int:
+        """Number n of examples."""
+        return len(self.y)
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw the indices of a minibatch."""
+        return self.draw_batch(rng, self.batch_size)
+
+    def draw_batch(self, rng: np.random.Generator, size: int) -> NDArray[np.int64]:
+        """Draw the indices of a minibatch of `size` examples."""
+        return rng.choice(len(self.y), size, replace=False, shuffle=False)
+
+
 @dataclass(frozen=True)
-class LogisticOracle:
+class LogisticOracle(_Examples):
     """Binary logistic regression on one worker's data, labels −1 and +1.
 
     ℓ(θ; x, y) = log(1 + exp(−y xᵀθ)) + λ/2 ‖θ‖²; minibatches are drawn without
@@ -43,26 +74,10 @@ class LogisticOracle:
     batch_size: int
     l2: float = L2
 
-    def __post_init__(self) -> None:
-        _check_data(self.x, self.batch_size)
-
-    @property
-    def num_examples(self) -> int:
-        """Number n of examples."""
-        return len(self.y)
-
     @property
     def size(self) -> int:
         """Length p of θ."""
         return int(self.x.shape[1])
-
-    def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw the indices of a minibatch."""
-        return self.draw_batch(rng, self.batch_size)
-
-    def draw_batch(self, rng: np.random.Generator, size: int) -> NDArray[np.int64]:
-        """Draw the indices of a minibatch of `size` examples."""
-        return rng.choice(len(self.y), size, replace=False, shuffle=False)
 
     def gradient(self, theta: F32, batch: NDArray[np.int64]) -> F32:
         """Return the gradient of the mean loss over the minibatch."""
@@ -81,7 +96,7 @@ class LogisticOracle:
 
 
 @dataclass(frozen=True)
-class SoftmaxOracle:
+class SoftmaxOracle(_Examples):
     """Multinomial logistic regression on one worker's data, labels 0 to C − 1.
 
     θ is the (p, C) weight matrix, flattened by rows.
@@ -106,26 +121,10 @@ class SoftmaxOracle:
     batch_size: int
     l2: float = L2
 
-    def __post_init__(self) -> None:
-        _check_data(self.x, self.batch_size)
-
-    @property
-    def num_examples(self) -> int:
-        """Number n of examples."""
-        return len(self.y)
-
     @property
     def size(self) -> int:
         """Length p·C of θ."""
         return int(self.x.shape[1]) * self.classes
-
-    def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw the indices of a minibatch."""
-        return self.draw_batch(rng, self.batch_size)
-
-    def draw_batch(self, rng: np.random.Generator, size: int) -> NDArray[np.int64]:
-        """Draw the indices of a minibatch of `size` examples."""
-        return rng.choice(len(self.y), size, replace=False, shuffle=False)
 
     def gradient(self, theta: F32, batch: NDArray[np.int64]) -> F32:
         """Return the gradient of the mean loss over the minibatch."""
@@ -142,16 +141,6 @@ class SoftmaxOracle:
 
 
 LinearOracle = LogisticOracle | SoftmaxOracle
-
-
-def _check_data(x: F32, batch_size: int) -> None:
-    if len(x) == 0:
-        raise ValueError("the data set of a worker is empty: use fewer workers")
-    if not 1 <= batch_size <= len(x):
-        raise ValueError(
-            f"batch_size must lie in [1, {len(x)}], the worker's examples, got "
-            f"{batch_size!r}"
-        )
 
 
 def _softmax(logits: F32) -> F32:

@@ -170,11 +170,15 @@ def _evidence(claim: Claim) -> str:
 
 
 def _ours(known: list[float], unit: str) -> str:
-    return f"{median(known):.3g}{unit}" if known else ""
+    return _text(median(known), unit) if known else ""
 
 
 def _range(known: list[float], unit: str) -> str:
-    return f"{min(known):.3g} to {max(known):.3g}{unit}" if known else ""
+    return f"{_text(min(known), '')} to {_text(max(known), unit)}" if known else ""
+
+
+def _text(value: float, unit: str) -> str:
+    return "∞" if value == math.inf else f"{value:.3g}{unit}"
 
 
 def _spread(places: dict[tuple[str, ...], list[float | None]], unit: str) -> str:

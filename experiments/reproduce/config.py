@@ -71,7 +71,7 @@ class Study:
     datasets : mapping of str to mapping
         Data sets, each with the parameters that belong to it.
     partitions : tuple of str
-        Every data set is spread in each of these ways.
+        Every data set is spread in each of these ways, unless it has its own.
     parameters : mapping
         Parameters of all jobs.
     runs : tuple of RunSpec
@@ -109,7 +109,11 @@ class Study:
     @property
     def places(self) -> list[Place]:
         """All pairs of data set and partition."""
-        return [Place(d, p) for d in self.datasets for p in self.partitions]
+        return [
+            Place(name, partition)
+            for name, values in self.datasets.items()
+            for partition in values.get("partitions", self.partitions)
+        ]
 
     def job(
         self, place: Place, run: RunSpec, seed: int, learning_rate: float | None = None
@@ -122,6 +126,7 @@ class Study:
             If a parameter is missing, unknown or of the wrong type.
         """
         values = {**self.parameters, **self.datasets[place.dataset], **run.parameters}
+        values.pop("partitions", None)
         if learning_rate is not None:
             values["learning_rate"] = learning_rate
         where = f"{self.name}.toml, run {run.label!r}"
@@ -243,7 +248,7 @@ def _check(study: Study, where: str) -> None:
         raise ConfigError(f"{where}: give these runs labels of their own: {twice}")
     _only(study.parameters, PARAMETERS, f"{where}, [parameters]")
     for dataset, values in study.datasets.items():
-        _only(values, PARAMETERS, f"{where}, [datasets.{dataset}]")
+        _only(values, PARAMETERS | {"partitions"}, f"{where}, [datasets.{dataset}]")
     for place in study.places:
         for run in study.runs:
             study.job(
