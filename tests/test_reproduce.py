@@ -233,7 +233,7 @@ def test_the_summary_says_what_is_saved_and_what_misses_the_target() -> None:
     assert "| SGD | 110 ± 14 | 1x ± 0 |" in text
     assert "| WK2 | 10 ± 0 | 11x ± 1.4 |" in text
     assert "| PS | 50 (1 of 2) |  |" in text
-    assert "| 0.2500 | 87.5 % |" in text
+    assert "| 0.2500 ± 0 | 87.5 ± 0.0 % |" in text
 
 
 # --- learning rates, peers ---------------------------------------------------------
