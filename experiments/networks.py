@@ -30,16 +30,18 @@ def mnist_network() -> nn.Module:
     """Two convolution-ELU-max-pooling layers, two fully connected; 21,840 parameters.
 
     Section IV-B of the paper; it gives no widths, so these are 10 and 20 channels of
-    5 x 5 and 50 hidden units. Pixels are divided by 255 and not centred.
+    5 x 5 and 50 hidden units. Pixels are divided by 255 and not centred. Pooling comes
+    before ELU: as ELU is monotone that is the same function, with a quarter of its
+    exponentials, which were a quarter of a gradient's time.
     """
     network = nn.Sequential(
         Pixels((0.0,), (1.0,)),
         nn.Conv2d(1, 10, 5),
-        nn.ELU(),
         nn.MaxPool2d(2),
+        nn.ELU(),
         nn.Conv2d(10, 20, 5),
-        nn.ELU(),
         nn.MaxPool2d(2),
+        nn.ELU(),
         nn.Flatten(),
         nn.Linear(320, 50),
         nn.ELU(),
