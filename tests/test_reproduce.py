@@ -1,7 +1,7 @@
 """The reproduction: configs, the store of results, equal CSV, and all of it, small."""
 
 import json
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,17 @@ def test_studies_come_in_order_and_claims_last() -> None:
         ("learning_rate = 0.3", "learning_rate = 0.3\nc = 1\nc_eta2 = 1", "not both"),
         ("seeds = 2", "seeds = 2\nmodule = 'nothing'", "no module 'nothing'"),
         ('method = "sgd"', 'label = "x"', "a run has no method"),
+        ("seeds = 2", "seeds = 2\npanels = ['uploads:los']", "panel 'uploads:los'"),
+        ("seeds = 2", "seeds = 2\ntarget = '0.1'", "target must be a number"),
+        ("seeds = 2", "seeds = 2\nlike = 'small'", "is like itself"),
+        ("[datasets.digits]", "[datasets.digit]", "unknown data set 'digit'"),
+        ("workers = 3", "workers = 0", "workers must be > 0"),
+        ("learning_rate = 0.3", "learning_rate = -1", "learning_rate must be > 0"),
+        ("batch_size = 8", "", "give batch_size or batch_fraction"),
+        ("batch_size = 8", "batch_size = 8\nbatch_fraction = 0.1", "one of them"),
+        ("batch_size = 8", "batch_size = 8\nbatch_growth = 0.5", "growth"),
+        ('method = "sgd"', 'method = "sgd"\nplots = "all"', "plots must be a list"),
+        ('method = "sgd"', 'method = "sgd"\nbase = "LAG"', "is no run's label"),
     ],
 )
 def test_a_bad_config_is_refused_before_anything_runs(
@@ -182,7 +193,7 @@ def test_no_resume_computes_everything_once_more(
     assert texts(tmp_path / "a") == texts(tmp_path / "b")
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"spec": 1}'])
+@pytest.mark.parametrize("damage", ["", "{", '{"spec": 1}', "[]", "null"])
 def test_a_damaged_result_is_computed_anew(damage: str, tmp_path: Path) -> None:
     kept = Store(tmp_path)
     spec = {"kind": "test"}
@@ -199,15 +210,41 @@ def test_the_format_and_every_parameter_are_part_of_the_key(
     study = small(tmp_path)
     job = study.job(study.places[0], study.runs[1], 0)
     changed: dict[str, Any] = {
-        "learning_rate": 0.2, "seed": 1, "max_delay": 50, "d_max": 5, "c": 2.0,
-        "workers": 4, "batch_size": 9, "local_steps": 2, "evaluate_every": 5,
-        "proximal": 0.2, "batch_growth": 1.1,
+        "dataset": "ijcnn1", "partition": "by-label", "method": "pse", "codec": "sign",
+        "memory": "error", "iterations": 31, "learning_rate": 0.2, "seed": 1,
+        "max_delay": 50, "d_max": 5, "c": 2.0, "workers": 4, "batch_size": 9,
+        "batch_fraction": 0.1, "local_steps": 2, "evaluate_every": 5, "proximal": 0.2,
+        "top_k": (0.02,), "batch_growth": 1.1, "initial_batch": 3,
     }  # fmt: skip
+    assert set(changed) == {field.name for field in fields(jobs.Job)}
     keys = {store.key_of(replace(job, **{k: v}).spec) for k, v in changed.items()}
     keys.add(store.key_of(job.spec))
     assert len(keys) == len(changed) + 1
     monkeypatch.setattr(store, "FORMAT", store.FORMAT + 1)
     assert store.key_of(job.spec) not in keys
+
+
+def test_results_stay_where_they_are() -> None:
+    """What this key hides: a changed default, or a new field without one."""
+    job = jobs.Job("digits", "iid", "wk2", 10, 100, 0.1, 0)
+    assert store.key_of(job.spec) == "25e6ab8fac5029bb198c5b89a8631e13"
+    defaults = {f.name: f.default for f in fields(job) if f.default is not MISSING}
+    assert defaults == {
+        "codec": "dense", "memory": "innovation", "evaluate_every": 10,
+        "local_steps": 1, "max_delay": 100, "d_max": 10, "c": None, "batch_size": None,
+        "batch_fraction": None, "proximal": 0.1, "top_k": (0.01,), "batch_growth": 1.0,
+        "initial_batch": None,
+    }  # fmt: skip
+
+
+def test_sgd_takes_no_local_steps_whatever_the_study_says(tmp_path: Path) -> None:
+    with_steps = SMALL.replace("iterations = 30", "iterations = 30\nlocal_steps = 5")
+    plain, other = small(tmp_path), small(tmp_path, with_steps)
+    found = [jobs.run(s.job(s.places[0], s.runs[0], 0)) for s in (plain, other)]
+    assert found[0]["history"] == found[1]["history"]
+    lazy = jobs.run(other.job(other.places[0], other.runs[1], 0))
+    assert lazy["history"][-1]["iteration"] == 30
+    assert lazy["history"][-1]["round"] == 6
 
 
 def test_progress_says_how_much_time_is_left(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..table import display_name
+from .axes import AXES
 from .job import PARAMETERS, ConfigError, Job, job_from
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -17,7 +18,9 @@ _TOP = {
     *("parameters", "datasets", "runs", "options", "quick", "needs", "like", "target"),
 }
 _QUICK = {"title", "target", "seeds", "partitions", "parameters", "datasets", "options"}
-_RUN = {"label", "plots", "colour", "learning_rates"}
+_RUN = {"label", "plots", "colour", "base", "learning_rates"}
+_BATCH = ("batch_size", "batch_fraction")
+_WITHOUT_RUNS = ("table1", "theorems", "claims")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class RunSpec:
         The plots that show it.
     colour : str, optional
         Its colour, instead of the method's.
+    base : str, optional
+        Label of the run that ``summary.md`` compares it with; None is the first.
     learning_rates : tuple of float
         The grid to choose from; empty: the parameter ``learning_rate`` is used.
     parameters : mapping
@@ -41,6 +46,7 @@ class RunSpec:
     label: str
     plots: tuple[str, ...]
     colour: str | None
+    base: str | None
     learning_rates: tuple[float, ...]
     parameters: Mapping[str, Any]
 
@@ -125,7 +131,12 @@ class Study:
         ConfigError
             If a parameter is missing, unknown or of the wrong type.
         """
-        values = {**self.parameters, **self.datasets[place.dataset], **run.parameters}
+        values: dict[str, Any] = {}
+        for layer in (self.parameters, self.datasets[place.dataset], run.parameters):
+            for one, other in (_BATCH, _BATCH[::-1]):
+                if one in layer:
+                    values.pop(other, None)
+            values |= layer
         values.pop("partitions", None)
         if learning_rate is not None:
             values["learning_rate"] = learning_rate
@@ -176,7 +187,7 @@ def load(
     return _study(name, raw, where, quick)
 
 
-def _read(name: str, folder: Path) -> dict[str, Any]:
+def _read(name: str, folder: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return what a file says, over what the file says that it is like."""
     path = folder / f"{name}.toml"
     if not path.is_file():
@@ -187,7 +198,11 @@ def _read(name: str, folder: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path.name} is not TOML: {error}") from None
     _only(raw, _TOP, path.name)
-    return {**_read(raw["like"], folder), **raw} if "like" in raw else raw
+    if "like" not in raw:
+        return raw
+    if raw["like"] in (*above, name):
+        raise ConfigError(f"{path.name} is like itself: {raw['like']!r}")
+    return {**_read(raw["like"], folder, (*above, name)), **raw}
 
 
 def _quick(raw: dict[str, Any], where: str) -> dict[str, Any]:
@@ -205,6 +220,9 @@ def _study(name: str, raw: Mapping[str, Any], where: str, quick: bool) -> Study:
     seeds = raw.get("seeds", 1)
     if not isinstance(seeds, int) or seeds < 1:
         raise ConfigError(f"{where}: seeds must be an integer >= 1, got {seeds!r}")
+    target = raw.get("target")
+    if not isinstance(target, int | float | None):
+        raise ConfigError(f"{where}: target must be a number, got {target!r}")
     study = Study(
         name,
         raw["title"],
@@ -216,7 +234,7 @@ def _study(name: str, raw: Mapping[str, Any], where: str, quick: bool) -> Study:
         raw.get("parameters", {}),
         tuple(_run(run, where) for run in raw.get("runs", [])),
         float(raw.get("target_factor", 1.02)),
-        raw.get("target"),
+        target,
         tuple(raw.get("needs", [])),
         tuple(raw.get("panels", DEFAULT_PANELS)),
         raw.get("options", {}),
@@ -231,10 +249,14 @@ def _run(raw: Mapping[str, Any], where: str) -> RunSpec:
         raise ConfigError(f"{where}: a run has no method: {dict(raw)!r}")
     label = raw.get("label", display_name(raw))
     _only(raw, _RUN | PARAMETERS, f"{where}, run {label!r}")
+    for name in ("plots", "learning_rates"):
+        if not isinstance(raw.get(name, []), list):
+            raise ConfigError(f"{where}, run {label!r}: {name} must be a list")
     return RunSpec(
         label,
         tuple(raw.get("plots", ["all"])),
         raw.get("colour"),
+        raw.get("base"),
         tuple(raw.get("learning_rates", [])),
         {k: v for k, v in raw.items() if k in PARAMETERS},
     )
@@ -246,6 +268,14 @@ def _check(study: Study, where: str) -> None:
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
         raise ConfigError(f"{where}: give these runs labels of their own: {twice}")
+    if lost := {run.base for run in study.runs} - {*labels, None}:
+        raise ConfigError(f"{where}: base {lost} is no run's label")
+    for panel in study.panels:
+        if not set(panel.split(":")) <= set(AXES) or panel.count(":") != 1:
+            known = ", ".join(AXES)
+            raise ConfigError(f"{where}: panel {panel!r}: give x:y, each of {known}")
+    if study.module not in _WITHOUT_RUNS and not (study.runs and study.datasets):
+        raise ConfigError(f"{where}: runs or datasets are missing")
     _only(study.parameters, PARAMETERS, f"{where}, [parameters]")
     for dataset, values in study.datasets.items():
         _only(values, PARAMETERS | {"partitions"}, f"{where}, [datasets.{dataset}]")

@@ -9,8 +9,8 @@ from typing import Any
 from lasg_flwr.settings import Memory, Settings
 
 from ..compare import Comparison, run_method
-from ..data import NAMES, Dataset, load, partition
-from ..methods import RULES, Hyperparameters, memory_and_codec
+from ..data import NAMES, NETWORK_NAMES, Dataset, load, partition
+from ..methods import RULES, Hyperparameters, local_steps_of, memory_and_codec
 from ..tasks import (
     L2,
     Batch,
@@ -155,6 +155,7 @@ def job_from(
     if "top_k" in values:
         values["top_k"] = tuple(values["top_k"])
     job = Job(dataset=dataset, partition=scheme, seed=seed, **values)
+    _check_numbers(job, where)
     if job.method not in RULES:
         raise ConfigError(
             f"{where}: unknown method {job.method!r}: choose from {', '.join(RULES)}"
@@ -162,9 +163,23 @@ def job_from(
     try:
         memory, codec = memory_and_codec(job.method, job.memory, job.codec, job.top_k)
         Settings(RULES[job.method].name, codec, memory, "per-worker", 0)
+        job.hyperparameters  # noqa: B018  checks k, ρ and b^(0)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
     return job
+
+
+def _check_numbers(job: Job, where: str) -> None:
+    known = (*NAMES, *NETWORK_NAMES, *network_data.NAMES)
+    if job.dataset not in known and not job.dataset.startswith(synthetic.PREFIX):
+        choices = ", ".join((*known, f"{synthetic.PREFIX}N"))
+        raise ConfigError(f"{where}: unknown data set {job.dataset!r}: {choices}")
+    positive = ("workers", "iterations", "learning_rate", "evaluate_every")
+    for name in (*positive, "local_steps"):
+        if not getattr(job, name) > 0:
+            raise ConfigError(f"{where}: {name} must be > 0, got {getattr(job, name)}")
+    if (job.batch_size is None) == (job.batch_fraction is None):
+        raise ConfigError(f"{where}: give batch_size or batch_fraction, one of them")
 
 
 def run(job: Job, data_dir: Path | None = None) -> dict[str, Any]:
@@ -177,7 +192,7 @@ def run(job: Job, data_dir: Path | None = None) -> dict[str, Any]:
         loss and accuracy (None if the run diverged). No times: equal jobs give equal
         results.
     """
-    steps = job.local_steps
+    steps = local_steps_of(job.method, job.hyperparameters)
     config = Comparison(
         job.dataset,
         job.partition,

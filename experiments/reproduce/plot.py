@@ -2,8 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from ..figures import DPI, STYLES, Style
+from .axes import AXES, Axis
 from .config import Place, RunSpec, Study
 from .tables import Row
 
@@ -30,29 +30,6 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.3)), (0, (6, 1.5, 1.4
 LEGEND_ROW = 0.24
 ACCURACIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 _OTHER = Style("#595959", "h", 0, 2.0)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """What an axis shows: a column of ``curves.csv`` times a factor."""
-
-    column: str
-    label: str
-    log: bool = False
-    factor: float = 1.0
-
-
-AXES: Mapping[str, Axis] = {
-    "iterations": Axis("iteration", "iteration"),
-    "epochs": Axis("iteration", "epoch", factor=0.1),
-    "uploads": Axis("uploads", "uploads (messages)", log=True),
-    "upload_count": Axis("uploads", "uploads so far (messages)"),
-    "upload_rate": Axis("upload_rate", "share of workers that upload"),
-    "bits": Axis("uplink_bytes", "uplink payload (bits)", log=True, factor=8.0),
-    "bytes": Axis("uplink_bytes", "uplink payload (bytes)", log=True),
-    "loss": Axis("loss", "training loss", log=True),
-    "accuracy": Axis("accuracy", "test accuracy (logit scale)"),
-}
 
 
 def plot(

@@ -12,7 +12,11 @@ from . import job as jobs
 from .job import Job
 
 FORMAT = 1
-"""Part of every key. Raise it when a change of the code changes what runs give."""
+"""Part of every key. Raise it when a change of the code changes what runs give.
+
+Keys hold what configs say, not what the code says: a changed default of a `Job`, a
+changed network, way of pretraining, or constant of the appendix needs a new format.
+"""
 
 Result = dict[str, Any]
 Say = Callable[[str], None]
@@ -103,7 +107,7 @@ class Store:
     def _read(self, path: Path) -> Result | None:
         try:
             result: Result = json.loads(path.read_text())["result"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         return result
 
