@@ -10,6 +10,7 @@ import pytest
 from experiments.reproduce import claims, tables
 from experiments.reproduce.bounds import Constants, gamma, lyapunov
 from experiments.reproduce.claims import Claim
+from experiments.reproduce.job import ConfigError
 from experiments.reproduce.table1 import Case, count_vectors, measure
 from experiments.reproduce.theory import OneSided, Problem, Regulariser, make
 from lasg_flwr.schedules import largest_c
@@ -200,3 +201,50 @@ def test_a_missing_count_is_not_reached_and_missing_results_are_not_run(
     nothing = verdict(tmp_path / "elsewhere", low=1)
     assert nothing["verdict"] == claims.NOT_RUN
     assert nothing["ours"] == ""
+
+
+def test_a_claim_about_differences_sums_and_single_rows(tmp_path: Path) -> None:
+    rows = [
+        {"run": run, "kind": kind, "seed": 0, "up": up, "down": 1}
+        for run, kind, up in [("SGD", "x", 3), ("WK", "x", 7), ("WK", "y", 90)]
+    ]
+    tables.write(tmp_path / "fig" / "runs.csv", rows)
+
+    def row(**options: Any) -> Any:
+        return claims.check(Claim("text", "I", ["fig"], **options), tmp_path)
+
+    only = {"where": {"kind": "x"}, "by": ["kind"], "run": "WK"}
+    assert row(column="up", **only)["ours"] == "7"
+    assert row(column="up+down", **only)["ours"] == "8"
+    less = row(column="up", base="SGD", value="difference", low=4, high=4, **only)
+    assert less["ours"] == "4"
+    assert less["verdict"] == "agrees"
+    both = row(column="up", run="WK", by=["kind"], low=8)
+    assert both["range_over_places"] == "7 to 90"
+    assert both["agree"] == "1 of 2"
+
+
+def test_a_place_counts_by_its_mean_or_by_its_largest_value(tmp_path: Path) -> None:
+    write_runs(tmp_path / "fig", {("a", "WK"): [10, 30]})
+    for largest, ours in ((False, "20"), (True, "30")):
+        claim = Claim("t", "I", ["fig"], "uploads", run="WK", largest=largest)
+        assert claims.check(claim, tmp_path)["ours"] == ours
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"column": "uploadz"}, "fig/runs.csv has no column 'uploadz'"),
+        ({"run": "PSE"}, "no row of fig is of run 'PSE'"),
+        ({"base": "LAG"}, "no row of fig is of the base 'LAG'"),
+        ({"by": ["place"]}, "no column 'place'"),
+        ({"run": "", "by": ["dataset"]}, "two rows of fig are one place and seed"),
+    ],
+)
+def test_a_slip_in_a_claim_is_an_error_and_no_verdict(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    write_runs(tmp_path / "fig", {("a", "SGD"): [100], ("a", "WK"): [10]})
+    good = {"text": "t", "section": "I", "figures": ["fig"], "column": "uploads"}
+    with pytest.raises(ConfigError, match=message):
+        claims.check(Claim(**{**good, "run": "WK", "base": "SGD", **options}), tmp_path)

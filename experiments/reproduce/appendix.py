@@ -4,10 +4,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..sparse_appendix import all_rates, lemma_rows, write_lemmas, write_rate
+from ..sparse_appendix import (
+    all_rates,
+    law_rows,
+    lemma_rows,
+    write_lemmas,
+    write_rate,
+)
 from ..sparse_diagnostics import Iteration
 from ..tasks import Batch, build_task
-from . import curves, grid
+from . import curves, grid, tables
 from .config import Study
 from .store import Store
 
@@ -18,14 +24,18 @@ def planned(study: Study) -> int:
 
 
 def produce(study: Study, store: Store, out: Path) -> list[Path]:
-    """Write what `curves` writes, and CSV and plot of the lemmas and of Theorem 1."""
+    """Write what `curves` writes, and CSV and plots of the lemmas and of Theorem 1.
+
+    ``laws.csv`` has how near each of them comes to being broken.
+    """
     written = curves.produce(study, store, out)
     lemmas = store.get(
         {"kind": "sparse lemmas", "rounds": study.options["lemma_rounds"]},
         "Lemmas 1 to 3",
         lambda: {"rows": _lemmas(study.options["lemma_rounds"])},
     )
-    write_lemmas([Iteration(**row) for row in lemmas["rows"]], out)
+    iterations = [Iteration(**row) for row in lemmas["rows"]]
+    write_lemmas(iterations, out)
     horizons = study.options["horizons"]
     seeds = range(study.options["rate_seeds"])
     rates = store.get(
@@ -34,7 +44,8 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
         lambda: {"rows": all_rates(horizons, seeds)},
     )
     write_rate(rates["rows"], out)
-    names = ("lemmas.csv", "lemmas.png", "rate.csv", "rate.png")
+    tables.write(out / "laws.csv", law_rows(iterations, rates["rows"]))
+    names = ("lemmas.csv", "lemmas.png", "rate.csv", "rate.png", "laws.csv")
     return [*written, *(out / name for name in names)]
 
 

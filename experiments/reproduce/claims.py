@@ -8,6 +8,7 @@ value is made for each place and seed; a place counts by the mean of its seeds.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from .job import ConfigError
 from .store import Store
 from .tables import Row
 
-Value = Literal["ratio", "difference", "plain"]
+Value = Literal["ratio", "difference"]
 CsvRow = dict[str, str]
 NOT_RUN = "not run"
 
@@ -43,11 +44,13 @@ class Claim:
         Values that other columns must have.
     by : list of str
         Columns that make up a place.
-    value : {"ratio", "difference", "plain"}
-        base/run (infinite where only the base misses the target), run − base, or the
-        column itself.
+    value : {"ratio", "difference"}
+        base/run (infinite where only the base misses the target) or run − base;
+        without a `base` the column itself.
     low, high : float
         The interval that agrees with the sentence.
+    largest : bool
+        Whether a place counts by its largest value instead of its mean.
     unit, note : str
         Written behind the figure; written into the last column.
     """
@@ -64,6 +67,7 @@ class Claim:
     value: Value = "ratio"
     low: float = -math.inf
     high: float = math.inf
+    largest: bool = False
     unit: str = ""
     note: str = ""
 
@@ -80,7 +84,8 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
     claims = [_claim(raw) for raw in study.options["claims"]]
     rows = [check(claim, out.parent) for claim in claims]
     tables.write(out / "claims.csv", rows)
-    (out / "claims.md").write_text(markdown(rows))
+    mark = "Quick versions: not the paper's experiments.\n\n" if study.quick else ""
+    (out / "claims.md").write_text(mark + markdown(rows))
     return [out / "claims.csv", out / "claims.md"]
 
 
@@ -94,7 +99,7 @@ def _claim(raw: Mapping[str, Any]) -> Claim:
 def check(claim: Claim, root: Path) -> Row:
     """Return a row: the claim, our figure, its spread, and the verdict."""
     places = values(claim, root)
-    means = {place: _mean(found) for place, found in places.items()}
+    means = {place: _one(claim, found) for place, found in places.items()}
     known = [m for m in means.values() if m is not None]
     good = [m for m in known if claim.low <= m <= claim.high]
     return {
@@ -111,38 +116,61 @@ def check(claim: Claim, root: Path) -> Row:
 
 
 def values(claim: Claim, root: Path) -> dict[tuple[str, ...], list[float | None]]:
-    """Return one value for each place and seed; None where a count is missing."""
+    """Return one value for each place and seed; None where a count is missing.
+
+    Raises
+    ------
+    ConfigError
+        If a file is there but has no such column, run or base.
+    """
     found: dict[tuple[str, ...], list[float | None]] = {}
     for figure in claim.figures:
-        rows = [r for r in tables.read(root / figure / claim.file) if _fits(claim, r)]
-        for row in rows:
-            if not row.get("run", "").startswith(claim.run):
-                continue
-            place = (figure, *(row.get(name, "") for name in claim.by))
-            base = _base_of(row, claim, rows) if claim.base else None
+        rows = tables.read(root / figure / claim.file)
+        if not rows:
+            continue
+        _check_columns(claim, figure, rows[0])
+        mine = [r for r in rows if r.get("run", "").startswith(claim.run)]
+        if not mine:
+            raise _error(claim, f"no row of {figure} is of run {claim.run!r}")
+        seen = set()
+        for row in filter(partial(_fits, claim), mine):
+            place = (figure, *(row[name] for name in claim.by))
+            key = (place, row.get("seed"))
+            if key in seen and "seed" in row:
+                raise _error(claim, f"two rows of {figure} are one place and seed")
+            seen.add(key)
+            base = _base_of(row, claim, rows, figure) if claim.base else None
             found.setdefault(place, []).append(_value(claim, row, base))
     return found
+
+
+def _check_columns(claim: Claim, figure: str, row: CsvRow) -> None:
+    names = [*claim.column.split("+"), *claim.by, *claim.where]
+    if missing := [name for name in names if name not in row]:
+        raise _error(claim, f"{figure}/{claim.file} has no column {missing[0]!r}")
+
+
+def _error(claim: Claim, what: str) -> ConfigError:
+    return ConfigError(f"claims.toml, {claim.text!r}: {what}")
 
 
 def _fits(claim: Claim, row: CsvRow) -> bool:
     return all(row.get(name) == value for name, value in claim.where.items())
 
 
-def _base_of(row: CsvRow, claim: Claim, rows: list[CsvRow]) -> CsvRow | None:
+def _base_of(row: CsvRow, claim: Claim, rows: list[CsvRow], figure: str) -> CsvRow:
     keys = ("dataset", "partition", "seed", "workers", "size")
     for other in rows:
         same = all(other.get(key) == row.get(key) for key in keys)
         if same and other.get("run", "").startswith(claim.base):
             return other
-    return None
+    raise _error(claim, f"no row of {figure} is of the base {claim.base!r}")
 
 
 def _value(claim: Claim, row: CsvRow, base: CsvRow | None) -> float | None:
     mine = _number(row, claim.column)
-    if claim.value == "plain" or mine is None:
+    if base is None or mine is None:
         return mine
-    if base is None:
-        return None
     other = _number(base, claim.column)
     if claim.value == "difference":
         return None if other is None else mine - other
@@ -152,20 +180,23 @@ def _value(claim: Claim, row: CsvRow, base: CsvRow | None) -> float | None:
 
 
 def _number(row: CsvRow, column: str) -> float | None:
-    parts = [row.get(name, "") for name in column.split("+")]
+    parts = [row[name] for name in column.split("+")]
     return None if "" in parts else math.fsum(float(part) for part in parts)
 
 
-def _mean(found: list[float | None]) -> float | None:
+def _one(claim: Claim, found: list[float | None]) -> float | None:
+    """Return what a place counts by; None if a seed misses the target."""
     known = [v for v in found if v is not None]
-    return tables.mean(known) if len(known) == len(found) else None
+    if len(known) < len(found):
+        return None
+    return max(known) if claim.largest else tables.mean(known)
 
 
 def _evidence(claim: Claim) -> str:
     what = f"{claim.run or 'all'}: {claim.column}"
     if claim.base:
-        sign = {"ratio": f"{claim.base} / ", "difference": f"less {claim.base}, "}
-        what = f"{sign.get(claim.value, '')}{what}"
+        ratio = claim.value == "ratio"
+        what = f"{claim.base} / {what}" if ratio else f"less {claim.base}, {what}"
     return f"{', '.join(claim.figures)}: {what}"
 
 
