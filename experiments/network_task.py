@@ -64,7 +64,7 @@ class NetworkTask:
         return self.oracles[0].size
 
     def start(self) -> F32:
-        """Return θ^0, the network's random initial weights."""
+        """Return θ^0, the network's first weights: random, or pretrained ones."""
         return self.oracles[0].theta()
 
     def start_buffers(self) -> F32:

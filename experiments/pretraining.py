@@ -1,7 +1,8 @@
 """Weights to start from, where ImageNet's cannot be had: from a data set's other part.
 
-The paper starts ResNet18 from weights trained on ImageNet. A narrow ResNet18 is trained
-here on classes that the federated task does not have, which is what such weights are.
+The paper starts ResNet18 from weights trained on ImageNet, which has the classes of
+Tiny ImageNet in it. Here a narrow ResNet18 is trained on classes that the federated
+task does not have: a start that has seen less.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,8 @@ def pretrain(
     """Train a narrow ResNet18, seed 0, and return its weights without the last layer.
 
     SGD with momentum, one cycle of the learning rate, images shifted by up to two
-    pixels and mirrored.
+    pixels and mirrored. In one thread, so that the weights do not depend on how many
+    there are.
 
     Parameters
     ----------
@@ -47,23 +49,31 @@ def pretrain(
         What `torch.nn.Module.load_state_dict` takes with ``strict=False``.
     """
     network = seeded_network(lambda: narrow_resnet18(classes), 0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _train(network, torch.from_numpy(x), torch.from_numpy(y), epochs)
+    finally:
+        torch.set_num_threads(threads)
+    last = [name for name, _ in list(network.named_parameters())[-2:]]
+    return {k: v for k, v in network.state_dict().items() if k not in last}
+
+
+def _train(network: nn.Module, images: Tensor, targets: Tensor, epochs: int) -> None:
     optimizer = SGD(
         network.parameters(), _PEAK, _MOMENTUM, weight_decay=_DECAY, nesterov=True
     )
-    images, targets = torch.from_numpy(x), torch.from_numpy(y)
     random = torch.Generator().manual_seed(0)
-    steps = epochs * -(-len(x) // _BATCH)
+    steps = epochs * -(-len(images) // _BATCH)
     schedule = OneCycleLR(optimizer, _PEAK, total_steps=steps)
     for _ in range(epochs):
-        for batch in torch.split(torch.randperm(len(x), generator=random), _BATCH):
+        for batch in torch.split(torch.randperm(len(images), generator=random), _BATCH):
             logits = network(_changed(images[batch], random))
             loss = cross_entropy(logits, targets[batch], label_smoothing=_SMOOTHING)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
-    last = [name for name, _ in list(network.named_parameters())[-2:]]
-    return {k: v for k, v in network.state_dict().items() if k not in last}
 
 
 def _changed(images: Tensor, random: torch.Generator) -> Tensor:

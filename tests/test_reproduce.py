@@ -113,9 +113,10 @@ def test_a_bad_config_is_refused_before_anything_runs(
 
 
 def test_an_unknown_figure_is_a_clear_error(tmp_path: Path) -> None:
-    done = invoke("fig99", "--out", str(tmp_path))
-    assert done.exit_code == 2
-    assert "unknown figure or table 'fig99': choose from fig2, fig3" in done.output
+    for others in ((), ("all", "--quick")):
+        done = invoke("fig99", *others, "--out", str(tmp_path))
+        assert done.exit_code == 2
+        assert "unknown figure or table 'fig99': choose from fig2, fig3" in done.output
 
 
 def test_c_in_units_of_the_step(tmp_path: Path) -> None:
@@ -271,6 +272,8 @@ def test_the_summary_says_what_is_saved_and_what_misses_the_target() -> None:
     assert "| WK2 | 10 ± 0 | 11x ± 1.4 |" in text
     assert "| PS | 50 (1 of 2) |  |" in text
     assert "| 0.2500 ± 0 | 87.5 ± 0.0 % |" in text
+    beside = summary.markdown(rows, {"PS": "WK2", "WK2": "WK2"})
+    assert "| WK2 | 10 ± 0 | 1x ± 0 |" in beside
 
 
 # --- learning rates, peers ---------------------------------------------------------
@@ -307,6 +310,7 @@ def test_peers_are_ranked_by_bytes_and_those_that_miss_the_target_by_loss() -> N
     ranked = peers.ranking(runs)
     assert [r["run"] for r in ranked] == ["best", "base", "half", "never"]
     assert ranked[0]["x_fewer_bytes"] == pytest.approx(10)
+    assert ranked[0]["x_fewer_bytes_deviation"] == 0
     assert ranked[2]["uplink_bytes"] is None
     assert ranked[2]["reached"] == "1 of 2"
 
@@ -324,24 +328,25 @@ def test_all_of_it_in_its_quick_version(
     assert done.exit_code == 0, done.output
     names = [n for n in config.names() if all(map(find_spec, config.load(n).needs))]
     assert names
+    quick = tmp_path / "quick"
     for name in names:
-        files = {p.suffix for p in (tmp_path / name).iterdir()}
+        files = {p.suffix for p in (quick / name).iterdir()}
         assert ".csv" in files
         assert ".png" in files or name == "claims"
-        csvs = [p for p in (tmp_path / name).iterdir() if p.suffix == ".csv"]
+        csvs = [p for p in (quick / name).iterdir() if p.suffix == ".csv"]
         assert all(tables.read(path) for path in csvs)
     assert "quick version, on digits" in done.output
     last = [x for x in done.output.splitlines() if x.startswith("[")][-1]
     number, _, planned = last[1:].partition("]")[0].partition("/")
     assert int(number) <= int(planned)
-    before = {n: texts(tmp_path / n) for n in names}
+    before = {n: texts(quick / n) for n in names}
 
     def never(*_: object) -> None:
         raise AssertionError("a job was run again")
 
     monkeypatch.setattr(jobs, "run", never)
     assert invoke("all", "--quick", "--out", str(tmp_path)).exit_code == 0
-    assert {n: texts(tmp_path / n) for n in names} == before
+    assert {n: texts(quick / n) for n in names} == before
 
 
 def test_planned_is_what_is_asked_for(tmp_path: Path) -> None:

@@ -37,6 +37,23 @@ def test_a_part_holds_the_first_classes_and_all_of_them() -> None:
     assert (part.name, part.classes) == ("part", 2)
 
 
+def test_the_full_archive_is_cut_to_what_the_small_one_has() -> None:
+    y = np.repeat([1, 0, 2], 120)
+    x = np.arange(360, dtype=np.int64)[:, None, None, None] % 250
+    x = np.broadcast_to(x, (360, 3, 64, 64)).astype(np.uint8)
+    x[0, 0, :2, :2] = [[1, 2], [3, 2]]
+    small = network_data.small_images(NetworkData("all", x, y, x[:4], y[:4], 3, y))
+    assert small.train_x.shape == (300, 3, 32, 32)
+    assert np.bincount(small.train_y).tolist() == [100, 100, 100]
+    assert small.train_x[0, 0, 0, 0] == 2
+    assert small.train_x[100:, 0, 0, 0].tolist() == x[120:220, 0, 0, 0].tolist() + (
+        x[240:340, 0, 0, 0].tolist()
+    )
+    assert small.test_x.shape == (4, 3, 32, 32)
+    again = network_data.small_images(small)
+    np.testing.assert_array_equal(again.train_x, small.train_x)
+
+
 def test_a_study_like_another_shares_its_results() -> None:
     first, second = config.load("fig8"), config.load("fig9")
     assert first.title != second.title
@@ -50,9 +67,11 @@ def test_ten_workers_of_figure_6_are_those_of_figure_8() -> None:
     six, eight = config.load("fig6"), config.load("fig8")
     place = eight.places[0]
     jobs = [eight.job(place, run, 0) for run in eight.runs]
+    sizes = dict(workers.sizes(six))
+    assert {run.parameters["method"] for run in six.runs} == {
+        "sgd", "local-sgd", "wk2", "pse"}  # fmt: skip
     for run in six.runs:
-        spec = replace(run, parameters={**run.parameters, "workers": 10})
-        assert six.job(place, spec, 0) in jobs
+        assert workers.job_of(six, place, run, 10, sizes[10], 0) in jobs
 
 
 # --- numbers of workers --------------------------------------------------------------
@@ -77,12 +96,13 @@ def test_the_summary_of_numbers_of_workers() -> None:
     labels = [run.label for run in study.runs]
     counts = [((100, 100), (200, 300)), ((50, 25), (None, 90)), ((None, None),) * 2]
     rows = [
-        {"run": label, "workers": m, "uploads_to_target": n}
+        {"run": label, "workers": m, "uploads_to_target": n,
+         "dataset": "synthetic-mnist", "partition": "iid"}
         for label, of_run in zip(labels, counts, strict=False)
         for m, seeds in zip((2, 4), of_run, strict=True)
         for n in seeds
-    ]
-    text = workers.summary(study, rows)
+    ]  # fmt: skip
+    text = workers.summary(study, study.places[0], rows)
     assert f"| {labels[0]} | 100 ± 0 (1.00x ± 0.00) | 250 ± 71 (1.00x ± 0.00) |" in text
     assert f"| {labels[1]} | 38 ± 18 (3.00x ± 1.41) | 90, 1 of 2 seeds |" in text
     assert f"| {labels[2]} | not reached | not reached |" in text
@@ -110,11 +130,16 @@ def test_a_study_that_cannot_run_is_left_out_and_says_why(
     monkeypatch.setattr(
         command, "find_spec", lambda name: None if name == "torch" else find_spec(name)
     )
-    arguments = ["reproduce", "fig8", "--quick", "--out", str(tmp_path)]
+    arguments = ["reproduce", "all", "--quick", "--out", str(tmp_path)]
+    monkeypatch.setattr(config, "names", lambda: ["table1", "fig8"])
     done = CliRunner().invoke(app, arguments, terminal_width=200)
     assert done.exit_code == 0
     assert "fig8: left out, as torch is not installed: pip install" in done.output
-    assert not (tmp_path / "fig8").exists()
+    assert (tmp_path / "quick" / "table1").exists()
+    assert not (tmp_path / "quick" / "fig8").exists()
+    asked = CliRunner().invoke(app, ["reproduce", "fig8", "--out", str(tmp_path)])
+    assert asked.exit_code == 2
+    assert "fig8 cannot be made: torch is not installed" in asked.output
 
 
 # --- the network ---------------------------------------------------------------------

@@ -27,7 +27,10 @@ def reproduce_command(
     data_dir: Annotated[Path | None, typer.Option()] = None,
     out: Annotated[Path, typer.Option()] = Path("results/reproduce"),
 ) -> None:
-    """Make the paper's figures and tables: CSV and plots into OUT/NAME."""
+    """Make the papers' figures and tables: CSV and plots into OUT/NAME.
+
+    Quick versions go into OUT/quick/NAME, results of single runs into OUT/cache.
+    """
     with clear_errors():
         _reproduce(what, seeds, resume, quick, data_dir, out)
 
@@ -40,10 +43,12 @@ def _reproduce(
     data_dir: Path | None,
     out: Path,
 ) -> None:
-    chosen = config.names() if "all" in what else list(dict.fromkeys(what))
-    studies = [config.load(name, quick=quick, seeds=seeds) for name in chosen]
-    if quick or "all" in what:
-        studies = [study for study in studies if _can_run(study)]
+    names = [name for name in what if name != "all"]
+    chosen = [*config.names(), *names] if "all" in what else names
+    studies = [
+        config.load(name, quick=quick, seeds=seeds) for name in dict.fromkeys(chosen)
+    ]
+    studies = [study for study in studies if _can_run(study, study.name in names)]
     modules = [module_of(study) for study in studies]
     make_folder(out)
     store = Store(
@@ -55,24 +60,30 @@ def _reproduce(
     )
     for study, module in zip(studies, modules, strict=True):
         if quick and study.datasets:
-            names = ", ".join(study.datasets)
-            typer.echo(f"{study.name}: quick version, on {names}", err=True)
-        written = module.produce(study, store, out / study.name)
+            on = ", ".join(study.datasets)
+            typer.echo(f"{study.name}: quick version, on {on}", err=True)
+        folder = out / "quick" / study.name if quick else out / study.name
+        written = module.produce(study, store, folder)
         files = ", ".join(path.name for path in written)
-        typer.echo(f"{study.name}: written to {out / study.name}: {files}")
+        typer.echo(f"{study.name}: written to {folder}: {files}")
 
 
-def _can_run(study: config.Study) -> bool:
-    """Say so if a study is left out."""
+def _can_run(study: config.Study, asked_for: bool) -> bool:
+    """Return whether all packages are there; of "all", say what is left out.
+
+    Raises
+    ------
+    ConfigError
+        If a package is missing for a study that was asked for by name.
+    """
     missing = [name for name in study.needs if find_spec(name) is None]
-    if missing:
-        packages = " and ".join(missing)
-        typer.echo(
-            f"{study.name}: left out, as {packages} is not installed: "
-            f"pip install {missing[0]}",
-            err=True,
-        )
-    return not missing
+    if not missing:
+        return True
+    what = f"{' and '.join(missing)} is not installed: pip install {missing[0]}"
+    if asked_for:
+        raise ConfigError(f"{study.name} cannot be made: {what}")
+    typer.echo(f"{study.name}: left out, as {what}", err=True)
+    return False
 
 
 def module_of(study: config.Study) -> Any:

@@ -47,7 +47,8 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
         here = [r for r in here if r["partition"] == place.partition]
         written += plot(study, place, here, _centre(targets), out)
     tables.write(out / "runs.csv", runs)
-    (out / "summary.md").write_text(summary.markdown(runs))
+    bases = {run.label: run.base for run in study.runs if run.base is not None}
+    (out / "summary.md").write_text(summary.markdown(runs, bases))
     tables.write(out / "curves.csv", curves)
     if tried:
         tables.write(out / "learning_rates.csv", tried)

@@ -1,8 +1,8 @@
 """Data of networks that only the reproduction has: a part of one, and stand-ins.
 
-``tiny-imagenet-50`` is the first 50 classes of Tiny ImageNet, with weights to start
-from that were trained on the other 150. The others are what quick versions run on,
-random and of a few examples, so that nothing need be downloaded.
+``tiny-imagenet-50`` is the first 50 classes of Tiny ImageNet in 32 pixels, with weights
+to start from that were trained on the other 150. The others are what quick versions run
+on, random and of a few examples, so that nothing need be downloaded.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..data import NetworkData, load_network_data
 
-_CLASSES = 50
+_CLASSES, _PER_CLASS, _PIXELS = 50, 100, 32
 _TRAIN, _TEST = 240, 60
 
 
@@ -45,13 +45,42 @@ def part_of(data: NetworkData, name: str, classes: int) -> NetworkData:
 def _tiny_imagenet(data_dir: Path | None) -> NetworkData:
     from ..pretraining import pretrain
 
-    whole = load_network_data("tiny-imagenet", data_dir)
+    whole = small_images(load_network_data("tiny-imagenet", data_dir))
     other = whole.train_y >= _CLASSES
     weights = pretrain(
         whole.train_x[other], whole.train_y[other] - _CLASSES, whole.classes - _CLASSES
     )
     part = part_of(whole, f"tiny-imagenet-{_CLASSES}", _CLASSES)
     return replace(part, pretrained=weights)
+
+
+def small_images(whole: NetworkData) -> NetworkData:
+    """Return 100 training images a class and 32 pixels, whatever archive was there.
+
+    The full archive has 500 of 64 pixels: the first 100 are kept, and every 2 x 2
+    pixels become their mean. The part with 32 pixels is that already, shrunk in its own
+    way.
+    """
+    order = np.argsort(whole.train_y, kind="stable")
+    counts = np.bincount(whole.train_y)
+    starts = np.cumsum(counts) - counts
+    kept = np.sort(np.concatenate([order[s : s + _PER_CLASS] for s in starts]))
+    return replace(
+        whole,
+        train_x=_halved(whole.train_x[kept]),
+        train_y=whole.train_y[kept],
+        test_x=_halved(whole.test_x),
+        groups=whole.groups[kept],
+    )
+
+
+def _halved(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if images.shape[-1] == _PIXELS:
+        return images
+    n, colours, size, _ = images.shape
+    blocks = images.reshape(n, colours, size // 2, 2, size // 2, 2)
+    halved: NDArray[np.uint8] = np.rint(blocks.mean(axis=(3, 5))).astype(np.uint8)
+    return halved
 
 
 def _images(name: str, shape: tuple[int, ...]) -> NetworkData:

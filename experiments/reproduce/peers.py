@@ -31,22 +31,25 @@ def ranking(runs: list[dict[str, str]]) -> list[Row]:
     """Rank the runs of a place by mean uplink bytes to the target.
 
     A run must reach the target with every seed to have a mean; the others follow by
-    their final loss. The first run is what ``x_fewer_bytes`` compares with.
+    their final loss. ``x_fewer_bytes`` compares with the first run, seed by seed.
     """
-    labels = list(dict.fromkeys(row["run"] for row in runs))
-    rows = [_summary([r for r in runs if r["run"] == label]) for label in labels]
-    base = rows[0]["uplink_bytes"]
-    for row in rows:
-        known = base is not None and row["uplink_bytes"] is not None
-        row["x_fewer_bytes"] = base / row["uplink_bytes"] if known else None
+    groups = {row["run"]: [r for r in runs if r["run"] == row["run"]] for row in runs}
+    base = next(iter(groups.values()))
+    rows = [_summary(mine, base) for mine in groups.values()]
     rows.sort(key=lambda r: (r["uplink_bytes"] or math.inf, r["final_loss"]))
     return [{**row, "rank": place} for place, row in enumerate(rows, 1)]
 
 
-def _summary(mine: list[dict[str, str]]) -> Row:
+def _summary(mine: list[dict[str, str]], base: list[dict[str, str]]) -> Row:
     reached = [float(r["uplink_bytes_to_target"]) for r in mine
                if r["uplink_bytes_to_target"]]  # fmt: skip
     whole = len(reached) == len(mine)
+    ratios = [
+        float(b["uplink_bytes_to_target"]) / float(r["uplink_bytes_to_target"])
+        for b, r in zip(base, mine, strict=True)
+        if b["uplink_bytes_to_target"] and r["uplink_bytes_to_target"]
+    ]
+    known = len(ratios) == len(mine)
     losses = [float(r["final_loss"]) if r["final_loss"] else math.inf for r in mine]
     accuracies = [float(r["final_accuracy"] or "nan") for r in mine]
     uploads = [float(r["uploads_to_target"] or "nan") for r in mine]
@@ -61,4 +64,6 @@ def _summary(mine: list[dict[str, str]]) -> Row:
         "uploads": tables.mean(uploads) if whole else None,
         "final_loss": tables.mean(losses),
         "final_accuracy": tables.mean(accuracies),
+        "x_fewer_bytes": tables.mean(ratios) if known else None,
+        "x_fewer_bytes_deviation": tables.deviation(ratios) if known else None,
     }

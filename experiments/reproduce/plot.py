@@ -29,6 +29,7 @@ from .tables import Row
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.3)), (0, (6, 1.5, 1.4, 1.5)))
 LEGEND_ROW = 0.24
 ACCURACIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
+_LAZY = ("lag", "wk1", "wk2", "ps", "pse")
 _OTHER = Style("#595959", "h", 0, 2.0)
 
 
@@ -124,7 +125,10 @@ def _figure(
     title = f"{study.title} — {place.dataset}, {place.partition}, M = {job.workers}"
     columns = min(len(runs), 2 * len(study.panels))
     figure, axes = new_figure(
-        title, caption_of(study, place), len(study.panels), -(-len(runs) // columns)
+        title,
+        caption_of(study, parameters_of(study, place), _seeds(study)),
+        len(study.panels),
+        -(-len(runs) // columns),
     )
     for panel, axis in zip(study.panels, axes, strict=True):
         x, y = (AXES[name] for name in panel.split(":"))
@@ -138,25 +142,35 @@ def _figure(
     return figure
 
 
-def caption_of(study: Study, place: Place) -> str:
-    """Return the study's caption with the parameters of a place."""
-    run = study.runs[0]
-    job = study.job(place, run, 0)
-    batch = (
-        f"batch {job.batch_size}"
-        if job.batch_size is not None
-        else f"batch {job.batch_fraction:g} of a worker's data"
-    )
-    seeds = f"{study.seeds} seed{'s' if study.seeds > 1 else ''}"
-    rate = "" if run.learning_rates else f"η = {job.learning_rate:g}, "
-    parts = [
-        study.caption,
-        f"{rate}D = {job.max_delay}, d_max = {job.d_max}, {batch}, "
-        f"{job.iterations} iterations; lines: mean of {seeds}, bands: range.",
-    ]
+def caption_of(study: Study, *parts: str) -> str:
+    """Return the study's caption with what a plot adds, and that it is a quick one."""
+    found = [study.caption, "; ".join(parts) + "." if parts else ""]
     if study.quick:
-        parts.append(f"QUICK VERSION on {place.dataset}: not the paper's experiment.")
-    return " ".join(parts)
+        found.append("QUICK VERSION: not the paper's experiment.")
+    return " ".join(filter(None, found))
+
+
+def parameters_of(study: Study, place: Place) -> str:
+    """Return the parameters that the runs of a place share."""
+    first = study.job(place, study.runs[0], 0)
+    batch = (
+        f"batch {first.batch_size}"
+        if first.batch_size is not None
+        else f"batch {first.batch_fraction:g} of a worker's data"
+    )
+    lazy = any(run.parameters["method"] in _LAZY for run in study.runs)
+    parts = [
+        "" if study.runs[0].learning_rates else f"η = {first.learning_rate:g}",
+        f"D = {first.max_delay}, d_max = {first.d_max}" if lazy else "",
+        f"{batch}, {first.iterations} iterations",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _seeds(study: Study) -> str:
+    if study.seeds == 1:
+        return "one seed"
+    return f"lines: mean of {study.seeds} seeds, bands: range"
 
 
 def _draw(

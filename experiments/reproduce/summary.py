@@ -1,43 +1,49 @@
 """The runs of a study as a table for reading: mean ± deviation over the seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from . import tables
 from .tables import Row
 
 _HEAD = (
     "| run | uploads to target | fewer than SGD | uplink bytes to target | fewer than "
-    "SGD | iterations to target | gradients | final loss | test accuracy |\n"
+    "SGD | iterations to target | gradients, whole run | final loss | test accuracy |\n"
     "|---|---|---|---|---|---|---|---|---|\n"
 )
 
 
-def markdown(runs: Sequence[Row]) -> str:
+def markdown(runs: Sequence[Row], bases: Mapping[str, str] | None = None) -> str:
     """Return one table for each data set and partition.
 
     Parameters
     ----------
     runs : sequence of dict
-        The rows of ``runs.csv``; the first run of each place is compared with.
+        The rows of ``runs.csv``.
+    bases : mapping, optional
+        The run that a run is compared with, where it is not the first of its place.
     """
     places = dict.fromkeys((r["dataset"], r["partition"]) for r in runs)
     parts = []
     for place in places:
         here = [r for r in runs if (r["dataset"], r["partition"]) == place]
-        target = here[0]["target_loss"]
-        goal = "no target" if target is None else f"target loss about {target:.4g}"
-        parts.append(f"### {place[0]}, {place[1]}: {goal}\n\n{_HEAD}{_lines(here)}\n")
+        targets = [r["target_loss"] for r in here if r["target_loss"] is not None]
+        goal = (
+            f"target loss about {tables.mean(targets):.4g}" if targets else "no target"
+        )
+        lines = _lines(here, bases or {})
+        parts.append(f"### {place[0]}, {place[1]}: {goal}\n\n{_HEAD}{lines}\n")
     return "\n".join(parts)
 
 
-def _lines(here: Sequence[Row]) -> str:
+def _lines(here: Sequence[Row], bases: Mapping[str, str]) -> str:
     groups = {r["run"]: [x for x in here if x["run"] == r["run"]] for r in here}
-    base = next(iter(groups.values()))
+    first = next(iter(groups))
+    base = {run: groups[bases.get(run, first)] for run in groups}
     return "".join(
         f"| {run} | {_count(rows, 'uploads_to_target')} "
-        f"| {_ratio(base, rows, 'uploads_to_target')} "
+        f"| {_ratio(base[run], rows, 'uploads_to_target')} "
         f"| {_count(rows, 'uplink_bytes_to_target')} "
-        f"| {_ratio(base, rows, 'uplink_bytes_to_target')} "
+        f"| {_ratio(base[run], rows, 'uplink_bytes_to_target')} "
         f"| {_count(rows, 'iterations_to_target')} "
         f"| {_count(rows, 'gradient_evaluations')} "
         f"| {_loss(rows)} | {_accuracy(rows)} |\n"

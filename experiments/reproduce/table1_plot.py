@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from ..figures import DPI, STYLES
 from ..table import DISPLAY_NAMES
 from .config import Study
-from .plot import add_legend, dress, new_figure
+from .plot import add_legend, caption_of, dress, new_figure
 from .tables import Row
 
 _PANELS = (
@@ -24,7 +24,7 @@ def plot(study: Study, rows: Sequence[Row], path: Path) -> None:
     o = study.options
     size = max(o["sizes"])
     text = (
-        f"{study.caption} Synthetic logistic regression, p = {size}, {o['rounds']} "
+        f"{caption_of(study)} Synthetic logistic regression, p = {size}, {o['rounds']} "
         f"rounds, η = {o['learning_rate']}, D = {o['max_delay']}, d_max = "
         f"{o['d_max']}, c = 1/η². The paper: O(p) at the server but O(Mp) for PS and "
         "PSE; O(p) at a worker."
@@ -39,7 +39,7 @@ def plot(study: Study, rows: Sequence[Row], path: Path) -> None:
             style = STYLES[method]
             axis.plot(
                 [r["workers"] for r in found],
-                [r[column] for r in found],
+                [_most(r, column) for r in found],
                 color=style.colour,
                 marker=style.marker,
                 linestyle="-" if position % 2 else (0, (4, 1.5)),
@@ -56,3 +56,11 @@ def plot(study: Study, rows: Sequence[Row], path: Path) -> None:
         axis.set_ylim(bottom=0)
     add_legend(figure, axes[0], len(o["methods"]))
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
+
+
+def _most(row: Row, column: str) -> float:
+    """Return a count; at the server with the most iterates that it ever held."""
+    value: float = row[column]
+    if column == "server_vectors":
+        value += row["most_iterates"] - row["of_which_iterates"]
+    return value

@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from ..figures import DPI, STYLES
 from ..table import DISPLAY_NAMES
 from .config import Study
-from .plot import add_legend, dress, new_figure
+from .plot import add_legend, caption_of, dress, new_figure
 from .tables import Row
 
 _PANELS = (
@@ -27,7 +27,7 @@ def plot(
     """Write the plot: one panel for each theorem, and the Lyapunov function."""
     figure, axes = new_figure(
         f"{study.title}: measured and stated",
-        f"{study.caption} D = {study.options['max_delay']}, batch "
+        f"{caption_of(study)} D = {study.options['max_delay']}, batch "
         f"{study.options['batch']}, mean of {study.seeds} seeds.",
         len(_PANELS),
         2,

@@ -15,7 +15,7 @@ from matplotlib.ticker import (
 from ..figures import DPI, STYLES
 from . import tables
 from .config import Place, RunSpec, Study
-from .job import ConfigError
+from .job import ConfigError, Job
 from .plot import add_legend, caption_of, dress, new_figure
 from .store import Result, Store
 from .tables import Row
@@ -47,7 +47,7 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
         here = [
             _row(study, place, run, workers, iterations, seed, store)
             for seed in range(study.seeds)
-            for workers, iterations in _sizes(study)
+            for workers, iterations in sizes(study)
             for run in study.runs
         ]
         rows += here
@@ -55,11 +55,13 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
         _plot(study, place, here, path)
         written.append(path)
     tables.write(out / "runs.csv", rows)
-    (out / "summary.md").write_text(summary(study, rows))
+    (out / "summary.md").write_text(
+        "\n".join(summary(study, place, rows) for place in study.places)
+    )
     return written
 
 
-def _sizes(study: Study) -> list[tuple[int, int]]:
+def sizes(study: Study) -> list[tuple[int, int]]:
     """Return the pairs of M and iterations.
 
     Raises
@@ -85,9 +87,7 @@ def _row(
     seed: int,
     store: Store,
 ) -> Row:
-    changed = {"workers": workers, "iterations": iterations}
-    spec = replace(run, parameters={**run.parameters, **changed})
-    result = store.job(study.job(place, spec, seed))
+    result = store.job(job_of(study, place, run, workers, iterations, seed))
     return {
         "dataset": place.dataset,
         "partition": place.partition,
@@ -99,6 +99,15 @@ def _row(
         "final_loss": result["totals"]["final_loss"],
         "final_accuracy": result["totals"]["final_accuracy"],
     }
+
+
+def job_of(
+    study: Study, place: Place, run: RunSpec, workers: int, iterations: int, seed: int
+) -> Job:
+    """Return the job of a run with so many workers."""
+    changed = {"workers": workers, "iterations": iterations}
+    spec = replace(run, parameters={**run.parameters, **changed})
+    return study.job(place, spec, seed)
 
 
 def first_at(result: Result, column: str, target: float) -> Row:
@@ -121,17 +130,23 @@ def first_at(result: Result, column: str, target: float) -> Row:
     }
 
 
-def summary(study: Study, rows: Sequence[Row]) -> str:
+def summary(study: Study, place: Place, rows: Sequence[Row]) -> str:
     """Return uploads to the target by run and M, and how many fewer than the first."""
     counts = study.options["workers"]
+    rows = [r for r in rows if (r["dataset"], r["partition"]) == _pair(place)]
     head = "| run |" + "".join(f" M = {m} |" for m in counts)
-    lines = [f"{study.title}, and how many times fewer than SGD", "", head]
+    title = f"{study.title} — {place.dataset}, {place.partition}"
+    lines = [f"{title}, and how many times fewer than SGD", "", head]
     lines.append("|---" * (len(counts) + 1) + "|")
     base = {m: _reached(rows, study.runs[0].label, m) for m in counts}
     for run in study.runs:
         cells = [_cell(_reached(rows, run.label, m), base[m]) for m in counts]
         lines.append(f"| {run.label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _pair(place: Place) -> tuple[str, str]:
+    return place.dataset, place.partition
 
 
 def _reached(rows: Sequence[Row], label: str, workers: int) -> list[float | None]:
@@ -159,7 +174,8 @@ def _cell(counts: Sequence[float | None], base: Sequence[float | None]) -> str:
 def _plot(study: Study, place: Place, rows: Sequence[Row], path: Path) -> None:
     title = f"{study.title} — {place.dataset}, {place.partition}"
     rows_of_legend = -(-len(study.runs) // 2)
-    figure, (axes,) = new_figure(title, caption_of(study, place), 1, rows_of_legend)
+    caption = caption_of(study, f"mean of {study.seeds} seeds")
+    figure, (axes,) = new_figure(title, caption, 1, rows_of_legend)
     counts = study.options["workers"]
     methods = {run.label: run.parameters["method"] for run in study.runs}
     for label, method in methods.items():
