@@ -297,6 +297,36 @@ def test_the_grid_takes_the_rate_with_the_smallest_cost(tmp_path: Path) -> None:
     assert {r["learning_rate"] for r in runs if r["run"] == "SGD"} == {"0.5"}
 
 
+def test_the_cost_in_bytes_ranks_those_that_miss_the_target_by_their_loss() -> None:
+    def result(*losses: float) -> dict[str, Any]:
+        names = ("round", "uploads", "uplink_bytes", "loss")
+        rows = [dict(zip(names, (k, k, 8 * k, x), strict=True))
+                for k, x in enumerate(losses)]  # fmt: skip
+        return {"history": rows, "totals": {"final_loss": losses[-1]}}
+
+    cost = grid.uplink_bytes_to(0.5)
+    assert cost(result(1.0, 0.4, 0.6)) == 8
+    assert cost(result(1.0, 0.8)) < cost(result(1.0, 0.9))
+    assert cost(result(1.0, 0.8)) > cost(result(*[1.0] * 1000, 0.5))
+    diverged = result(1.0, 2.0)
+    diverged["totals"]["final_loss"] = None
+    assert cost(diverged) == grid.final_loss(diverged) == np.inf
+
+
+def test_local_steps_count_as_iterations_on_the_way_to_the_target(
+    tmp_path: Path,
+) -> None:
+    text = SMALL.replace('method = "wk2"', 'method = "local-sgd"\nlocal_steps = 5', 1)
+    study, kept = small(tmp_path, text), Store(tmp_path / "cache")
+    curves.produce(replace(study, target=2.0), kept, tmp_path / "out")
+    rows = tables.read(tmp_path / "out" / "runs.csv")
+    row = next(r for r in rows if r["method"] == "local-sgd")
+    history = kept.job(study.job(study.places[0], study.runs[1], 0))["history"]
+    first = next(r for r in history if r["loss"] <= 2.0)
+    assert float(row["iterations_to_target"]) == first["iteration"] > 0
+    assert float(row["uploads_to_target"]) == 3 * first["iteration"] / 5
+
+
 def test_peers_are_ranked_by_bytes_and_those_that_miss_the_target_by_loss() -> None:
     def row(run: str, seed: int, size: str, loss: str) -> dict[str, str]:
         return {"dataset": "d", "partition": "p", "run": run, "learning_rate": "1",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.reproduce import claims, tables
+from experiments.reproduce import claims, tables, theorem_runs, theorems
 from experiments.reproduce.bounds import Constants, gamma, lyapunov
 from experiments.reproduce.claims import Claim
 from experiments.reproduce.job import ConfigError
@@ -151,6 +151,34 @@ def test_vectors_are_counted_once_and_by_their_length() -> None:
     shared = np.zeros(5)
     held = {"a": (shared, [shared]), "b": np.zeros(5, np.float32), "c": np.zeros(4)}
     assert count_vectors(held, 5) == 2
+
+
+def test_slopes_are_fitted_and_theorem_3_counts_from_its_middle_on() -> None:
+    def rows(theorem: str, power: float, early: float) -> list[dict[str, Any]]:
+        return [
+            {"theorem": theorem, "method": "sgd", "c": "theorem", "K": k,
+             "measured": k**power * (early if k < 100 else 1), "stated": 2 * k**-0.5,
+             "measured_over_stated": k / 1000, "upload_share": 0.5}
+            for k in (10, 30, 100, 300, 1000)
+        ]  # fmt: skip
+
+    found = theorems._slopes([*rows("1", -0.5, 1), *rows("3", -1, 50)])
+    assert [row["slope"] for row in found] == pytest.approx([-0.5, -1])
+    assert found[0]["slope_of_the_stated_bound"] == pytest.approx(-0.5)
+    assert [row["stated_rate"] for row in found] == [-0.5, -1.0]
+    assert found[0]["largest_measured_over_stated"] == 1
+
+
+def test_theorems_are_averaged_over_seeds_at_each_k() -> None:
+    def case(seed: int) -> theorem_runs.Case:
+        return theorem_runs.Case("1", "wk2", "theorem", 100, seed)
+
+    def point(value: float) -> dict[str, Any]:
+        return {"K": 100, "measured": value, "stated": 4.0, "uploads": 0.5}
+
+    (row,) = theorems._means({case(0): [point(1.0)], case(1): [point(3.0)]})
+    assert (row["seeds"], row["measured"], row["measured_over_stated"]) == (2, 2, 0.5)
+    assert row["deviation"] == pytest.approx(sqrt(2))
 
 
 # --- claims ------------------------------------------------------------------------
