@@ -70,8 +70,8 @@ def new_figure(
     columns = min(panels, columns)
     rows = -(-panels // columns)
     wide = 4.3 * columns if columns > 1 else 6.6
-    titles = textwrap.wrap(_unbroken(title), int(wide * 9))
-    lines = textwrap.wrap(_unbroken(caption), int(wide * 14))
+    titles = _wrapped(title, int(wide * 9))
+    lines = _wrapped(caption, int(wide * 14))
     top = 0.12 + 0.24 * len(titles) + LEGEND_ROW * legend_rows
     bottom = 0.1 + 0.17 * len(lines)
     high = (3.9 if rows == 1 else 3.3 * rows) + top + bottom
@@ -89,10 +89,11 @@ def new_figure(
     return figure, axes[:panels]
 
 
-def _unbroken(text: str) -> str:
-    """Keep "p = 1000" and "4 bits" on one line: their blanks do not break."""
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return lines that keep "p = 1000", "4 bits" and "by-label" together."""
     text = re.sub(r" ([=<>]) ", "\u00a0\\1\u00a0", text)
-    return re.sub(r"(?<=\d) (?=[a-z%])", "\u00a0", text)
+    text = re.sub(r"(?<=\d) (?=[a-z%])", "\u00a0", text)
+    return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def add_legend(figure: Figure, axes: Axes, columns: int) -> None:
