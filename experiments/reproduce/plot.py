@@ -122,12 +122,14 @@ def _figure(
     rows: Sequence[Row],
     target: float | None,
 ) -> Figure:
-    job = study.job(place, study.runs[0], 0)
-    title = f"{study.title} — {place.dataset}, {place.partition}, M = {job.workers}"
+    title = f"{study.title} — {place.dataset}, {place.partition}"
+    workers = {study.job(place, run, 0).workers for run in runs}
+    if len(workers) == 1:
+        title += f", M = {workers.pop()}"
     columns = min(len(runs), 2 * len(study.panels))
     figure, axes = new_figure(
         title,
-        caption_of(study, parameters_of(study, place), _seeds(study)),
+        caption_of(study, parameters_of(study, place, runs), _seeds(study)),
         len(study.panels),
         -(-len(runs) // columns),
     )
@@ -151,21 +153,20 @@ def caption_of(study: Study, *parts: str) -> str:
     return " ".join(filter(None, found))
 
 
-def parameters_of(study: Study, place: Place) -> str:
-    """Return the parameters that the runs of a place share."""
-    first = study.job(place, study.runs[0], 0)
-    batch = (
-        f"batch {first.batch_size}"
-        if first.batch_size is not None
-        else f"batch {first.batch_fraction:g} of a worker's data"
-    )
-    lazy = any(run.parameters["method"] in _LAZY for run in study.runs)
-    parts = [
-        "" if study.runs[0].learning_rates else f"η = {first.learning_rate:g}",
-        f"D = {first.max_delay}, d_max = {first.d_max}" if lazy else "",
-        f"{batch}, {first.iterations} iterations",
-    ]
-    return ", ".join(filter(None, parts))
+def parameters_of(study: Study, place: Place, runs: Sequence[RunSpec]) -> str:
+    """Return the parameters that all these runs have in common."""
+    jobs = [study.job(place, run, 0) for run in runs]
+    lazy = any(job.method in _LAZY for job in jobs)
+    texts = (
+        [f"η = {job.learning_rate:g}" if not run.learning_rates else ""
+         for run, job in zip(runs, jobs, strict=True)],
+        [f"D = {job.max_delay}, d_max = {job.d_max}" if lazy else "" for job in jobs],
+        [f"batch {job.batch_size}" if job.batch_size is not None
+         else f"batch {job.batch_fraction:g} of a worker's data" for job in jobs],
+        [f"{job.iterations} iterations" for job in jobs],
+    )  # fmt: skip
+    common = [text[0] for text in texts if len(set(text)) == 1]
+    return ", ".join(filter(None, common))
 
 
 def _seeds(study: Study) -> str:
