@@ -19,6 +19,7 @@ _TOP = {
 }
 _QUICK = {"title", "target", "seeds", "partitions", "parameters", "datasets", "options"}
 _RUN = {"label", "plots", "colour", "base", "learning_rates"}
+_OF_DATASET = {"partitions", "target_factor"}
 _BATCH = ("batch_size", "batch_fraction")
 _WITHOUT_RUNS = ("table1", "theorems", "claims")
 
@@ -83,7 +84,8 @@ class Study:
     runs : tuple of RunSpec
         The methods; the first dense ``sgd`` sets the target loss.
     target_factor : float
-        The target is this factor times that run's final loss.
+        The target is this factor times that run's final loss; a data set may have
+        its own.
     target : float, optional
         The target loss itself, instead.
     needs : tuple of str
@@ -121,6 +123,11 @@ class Study:
             for partition in values.get("partitions", self.partitions)
         ]
 
+    def factor(self, place: Place) -> float:
+        """Return the target factor of a place."""
+        own = self.datasets[place.dataset].get("target_factor", self.target_factor)
+        return float(own)
+
     def job(
         self, place: Place, run: RunSpec, seed: int, learning_rate: float | None = None
     ) -> Job:
@@ -137,7 +144,8 @@ class Study:
                 if one in layer:
                     values.pop(other, None)
             values |= layer
-        values.pop("partitions", None)
+        for name in _OF_DATASET:
+            values.pop(name, None)
         if learning_rate is not None:
             values["learning_rate"] = learning_rate
         where = f"{self.name}.toml, run {run.label!r}"
@@ -278,7 +286,7 @@ def _check(study: Study, where: str) -> None:
         raise ConfigError(f"{where}: runs or datasets are missing")
     _only(study.parameters, PARAMETERS, f"{where}, [parameters]")
     for dataset, values in study.datasets.items():
-        _only(values, PARAMETERS | {"partitions"}, f"{where}, [datasets.{dataset}]")
+        _only(values, PARAMETERS | _OF_DATASET, f"{where}, [datasets.{dataset}]")
     for place in study.places:
         for run in study.runs:
             study.job(

@@ -39,7 +39,7 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
         rates, rows = grid.choose_all(study, store, place)
         tried += rows
         found = _results(study, store, place, rates)
-        targets = _targets(study, found)
+        targets = _targets(study, place, found)
         for run, rate, results in found:
             runs += _totals(place, run, rate, results, targets)
             curves += _curve(study, place, run, results)
@@ -70,7 +70,7 @@ def _results(
     ]
 
 
-def _targets(study: Study, found: list[Found]) -> list[float | None]:
+def _targets(study: Study, place: Place, found: list[Found]) -> list[float | None]:
     """Return the target of each seed, by itself or from dense SGD's final loss."""
     if study.target is not None:
         return [study.target] * study.seeds
@@ -78,7 +78,8 @@ def _targets(study: Study, found: list[Found]) -> list[float | None]:
         totals = results[0]["totals"]
         if (totals["method"], totals["codec"]) == ("sgd", "dense"):
             losses = [r["totals"]["final_loss"] for r in results]
-            return [None if x is None else study.target_factor * x for x in losses]
+            factor = study.factor(place)
+            return [None if x is None else factor * x for x in losses]
     return [None] * study.seeds
 
 

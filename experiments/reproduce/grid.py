@@ -49,7 +49,7 @@ def choose_all(
         rows += tried
         if run is study.runs[0] and study.options.get("choose_by") == "bytes":
             first = store.job(study.job(place, run, 0, rates[run.label]))
-            cost = uplink_bytes_to(study.target_factor * final_loss(first))
+            cost = uplink_bytes_to(study.factor(place) * final_loss(first))
     return rates, rows
 
 
