@@ -174,7 +174,7 @@ def _cell(counts: Sequence[float | None], base: Sequence[float | None]) -> str:
 def _plot(study: Study, place: Place, rows: Sequence[Row], path: Path) -> None:
     title = f"{study.title} — {place.dataset}, {place.partition}"
     rows_of_legend = -(-len(study.runs) // 2)
-    caption = caption_of(study, f"mean of {study.seeds} seeds")
+    caption = caption_of(study, f"Mean of {study.seeds} seeds")
     figure, (axes,) = new_figure(title, caption, 1, rows_of_legend)
     counts = study.options["workers"]
     methods = {run.label: run.parameters["method"] for run in study.runs}
