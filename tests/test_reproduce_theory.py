@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.reproduce import claims, tables, theorem_runs, theorems
+from experiments.reproduce import claims, config, tables, theorem_runs, theorems
 from experiments.reproduce.bounds import Constants, gamma, lyapunov
 from experiments.reproduce.claims import Claim
 from experiments.reproduce.job import ConfigError
@@ -15,6 +15,7 @@ from experiments.reproduce.table1 import Case, count_vectors, measure
 from experiments.reproduce.theory import OneSided, Problem, Regulariser, make
 from lasg_flwr.schedules import largest_c
 
+RESULTS = Path(__file__).parent.parent / "experiments" / "results" / "reproduce"
 REGULARISERS: tuple[Regulariser, ...] = ("nonconvex", "convex")
 
 
@@ -276,3 +277,10 @@ def test_a_slip_in_a_claim_is_an_error_and_no_verdict(
     good = {"text": "t", "section": "I", "figures": ["fig"], "column": "uploads"}
     with pytest.raises(ConfigError, match=message):
         claims.check(Claim(**{**good, "run": "WK", "base": "SGD", **options}), tmp_path)
+
+
+def test_every_claim_was_checked_on_the_results_in_the_tree() -> None:
+    rows = tables.read(RESULTS / "claims" / "claims.csv")
+    texts = [raw["text"] for raw in config.load("claims").options["claims"]]
+    assert [row["claim"] for row in rows] == texts
+    assert not [row["claim"] for row in rows if row["verdict"] == claims.NOT_RUN]
