@@ -104,7 +104,7 @@ def law_rows(
         mine = [row for row in rates if row["task"] == name]
         over = max(row["mean_squared_gradient"] / row["bound"] for row in mine)
         rows.append(("Theorem 1, bound", name, over))
-        rows.append(("Theorem 1, slope", name, slope(mine[len(mine) // 2 :])))
+        rows.append(("Theorem 1, slope", name, slope(mine[-(len(mine) // 2 + 1) :])))
     return [{"law": law, "problem": on, "value": value} for law, on, value in rows]
 
 
