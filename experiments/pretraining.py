@@ -55,7 +55,7 @@ def pretrain(
         _train(network, torch.from_numpy(x), torch.from_numpy(y), epochs)
     finally:
         torch.set_num_threads(threads)
-    last = [name for name, _ in list(network.named_parameters())[-2:]]
+    last = _last_layer(network)
     return {k: v for k, v in network.state_dict().items() if k not in last}
 
 
@@ -93,8 +93,12 @@ def start_from(network: nn.Module, weights: Mapping[str, Any]) -> None:
         If `weights` has another network's names.
     """
     missing, unknown = network.load_state_dict(weights, strict=False)
-    last = [name for name, _ in list(network.named_parameters())[-2:]]
-    if unknown or set(missing) != set(last):
+    if unknown or set(missing) != _last_layer(network):
         raise ValueError(
             f"these are another network's weights: unknown {unknown}, missing {missing}"
         )
+
+
+def _last_layer(network: nn.Module) -> set[str]:
+    """Return the names of its weight and its bias."""
+    return {name for name, _ in list(network.named_parameters())[-2:]}

@@ -16,6 +16,7 @@ from experiments.reproduce import (
     curves,
     grid,
     peers,
+    plot,
     store,
     summary,
     tables,
@@ -419,3 +420,19 @@ def test_help_lists_what_can_be_made() -> None:
     done = CliRunner().invoke(app, ["reproduce", "--help"], terminal_width=200)
     assert "fig2, fig3" in done.output
     assert "theorems" in done.output
+
+
+def test_a_caption_has_what_all_shown_runs_share_and_nothing_empty(
+    tmp_path: Path,
+) -> None:
+    study = small(tmp_path)
+    place, (sgd, wk2, _) = study.places[0], study.runs
+    both = plot.parameters_of(study, place, [sgd, wk2])
+    assert both == "η = 0.3, D = 100, d_max = 10, batch 8, 30 iterations"
+    assert "D =" not in plot.parameters_of(study, place, [sgd])
+    other = replace(wk2, parameters={**wk2.parameters, "learning_rate": 0.1,
+                                     "max_delay": 7, "batch_size": 4,
+                                     "iterations": 9})  # fmt: skip
+    assert plot.parameters_of(study, place, [wk2, other]) == ""
+    assert plot.caption_of(replace(study, caption="A."), "", "b") == "A. b."
+    assert plot.caption_of(replace(study, caption="A."), "") == "A."

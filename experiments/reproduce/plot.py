@@ -147,7 +147,8 @@ def _figure(
 
 def caption_of(study: Study, *parts: str) -> str:
     """Return the study's caption with what a plot adds, and that it is a quick one."""
-    found = [study.caption, "; ".join(parts) + "." if parts else ""]
+    added = "; ".join(filter(None, parts))
+    found = [study.caption, f"{added}." if added else ""]
     if study.quick:
         found.append("QUICK VERSION: not the paper's experiment.")
     return " ".join(filter(None, found))
