@@ -5,10 +5,11 @@ Stochastic Gradient Methods for Distributed Learning", IEEE Transactions on Sign
 Processing 69, 2021; the numbers of equations in this package are the paper's.
 
 The core (everything but :mod:`lasg_flwr.clients`, :mod:`lasg_flwr.strategies`,
-:mod:`lasg_flwr.records` and :mod:`lasg_flwr.traffic`) imports neither Flower nor
-PyTorch.
+:mod:`lasg_flwr.flower` and :mod:`lasg_flwr.oracles.torch`) imports neither Flower nor
+PyTorch. :mod:`lasg_flwr.reference` has every rule as a plain loop, on one page.
 """
 
+from .config import LasgConfig
 from .errors import (
     CheckpointError,
     CodecSizeError,
@@ -20,16 +21,17 @@ from .errors import (
     StateInUseError,
     WireError,
 )
-from .oracle import Oracle
-from .server import LasgServer
+from .oracles import Oracle
+from .protocol import LasgServer, LasgWorker
+from .registry import register
 from .simulation import SimulationResult, simulate
-from .worker import LasgWorker
 
 __all__ = [
     "CheckpointError",
     "CodecSizeError",
     "CompositionError",
     "DuplicateKeyError",
+    "LasgConfig",
     "LasgError",
     "LasgServer",
     "LasgWorker",
@@ -39,5 +41,6 @@ __all__ = [
     "SimulationResult",
     "StateInUseError",
     "WireError",
+    "register",
     "simulate",
 ]

@@ -50,6 +50,27 @@ class Ledger:
     sgd_downlink_bytes: int = 0
     new_starts: int = 0
 
+    def count_requests(
+        self, reachable: int, sent: int, model_bytes: int, dense_upload_bytes: int
+    ) -> None:
+        """Count the requests of a round, and what dense SGD would move in it.
+
+        Parameters
+        ----------
+        reachable : int
+            Workers that the round could reach.
+        sent : int
+            Workers that it contacts.
+        model_bytes : int
+            Length of the packed model.
+        dense_upload_bytes : int
+            Length of a dense upload.
+        """
+        self.downloads += sent
+        self.downlink_bytes += model_bytes * sent
+        self.sgd_downlink_bytes += model_bytes * reachable
+        self.sgd_uplink_bytes += dense_upload_bytes * reachable
+
     def as_metrics(self) -> dict[str, int]:
         """Return the counters as flat metrics, named ``lasg-...``.
 
@@ -70,11 +91,3 @@ class Ledger:
             name: dict(value) if isinstance(value, Counter) else value
             for name, value in vars(self).items()
         }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, int | dict[str, int]]) -> "Ledger":
-        """Undo `as_dict`."""
-        ledger = cls()
-        for name, value in values.items():
-            setattr(ledger, name, Counter(value) if isinstance(value, dict) else value)
-        return ledger

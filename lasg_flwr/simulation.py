@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 from numpy.typing import NDArray
 
+from .checks import whole
+from .config import LasgConfig, config_from
 from .errors import DuplicateKeyError
 from .ledger import Ledger
-from .messages import Request
-from .oracle import BatchedGradient, Oracle
-from .rounds import RoundReport
-from .server import LasgServer
+from .oracles import BatchedGradient, Oracle
+from .protocol import LasgServer, LasgWorker, Task
+from .protocol.messages import Request
+from .protocol.rounds import RoundReport
 from .vectors import F32
-from .worker import LasgWorker, Task
 
 Callback = Callable[[LasgServer, RoundReport], bool | None]
 Sampler = Callable[[int], Sequence[int]]
@@ -49,11 +49,13 @@ def simulate(
     theta: NDArray[Any],
     *,
     rounds: int,
+    config: LasgConfig | None = None,
+    buffers: NDArray[Any] | None = None,
     keys: Sequence[int] | None = None,
     callback: Callback | None = None,
     batched_gradient: BatchedGradient | None = None,
     sample: Sampler | None = None,
-    **server_options: Any,
+    **options: Any,
 ) -> SimulationResult:
     """Run lazily aggregated SGD over `oracles` in this process.
 
@@ -68,6 +70,10 @@ def simulate(
         θ^0.
     rounds : int
         How many rounds to run.
+    config : LasgConfig, optional
+        What the run is told, in place of `options`.
+    buffers : ndarray, shape (B,), optional
+        The first values of the model's buffers.
     keys : sequence of int, optional
         Worker keys; left out, 0, 1, ....
     callback : callable, optional
@@ -79,9 +85,9 @@ def simulate(
     sample : callable, optional
         ``sample(round)`` gives the positions of the workers that a round can reach;
         left out, all of them.
-    **server_options
-        Arguments of `lasg_flwr.LasgServer`: ``rule``, ``codec``, ``memory``,
-        ``server_memory``, ``step``, ``weights``, ``seed``, ``buffers`` and so on.
+    **options
+        Arguments of `lasg_flwr.LasgConfig`: ``rule``, ``codec``, ``memory``,
+        ``server_memory``, ``step``, ``weights``, ``seed`` and so on.
 
     Returns
     -------
@@ -92,11 +98,14 @@ def simulate(
     ------
     ValueError
         For bad arguments; see also the errors of `LasgServer` and `LasgWorker`.
+    TypeError
+        For an unknown option, or an oracle that is none.
 
     Examples
     --------
     >>> import numpy as np
-    >>> class Quadratic:
+    >>> from lasg_flwr import Oracle
+    >>> class Quadratic(Oracle):
     ...     num_examples = 1
     ...     def __init__(self, centre):
     ...         self.centre = np.float32(centre)
@@ -116,15 +125,14 @@ def simulate(
     """
     if not oracles:
         raise ValueError("simulate needs at least one oracle")
-    if not isinstance(rounds, Integral) or rounds < 0:
-        raise ValueError(f"rounds must be an integer >= 0, got {rounds!r}")
-    keys = range(len(oracles)) if keys is None else keys
+    rounds = whole("rounds", rounds)
+    keys = range(len(oracles)) if keys is None else [int(key) for key in keys]
     if len(keys) != len(oracles) or len(set(keys)) != len(oracles):
         raise DuplicateKeyError(
             f"{len(oracles)} oracles need as many distinct keys, got {list(keys)!r}"
         )
     workers = [LasgWorker(o, k) for o, k in zip(oracles, keys, strict=True)]
-    server = LasgServer(theta, **server_options)
+    server = LasgServer(theta, config_from(config, options), buffers=buffers)
     if batched_gradient is not None and server.buffers.size:
         raise ValueError(
             f"batched_gradient cannot move the model's {server.buffers.size} buffer "
@@ -177,15 +185,15 @@ def _answer_together(
             tasks.append((node, task))
     points = [(node, task.request.theta, task.batch) for node, task in tasks]
     points += [
-        (node, task.second_point, task.batch)
+        (node, task.reference_point, task.batch)
         for node, task in tasks
-        if task.second_point is not None
+        if task.reference_point is not None
     ]
     if not points:
         return
     nodes, thetas, batches = zip(*points, strict=True)
     gradients = batched_gradient(nodes, thetas, batches)
-    seconds = iter(gradients[len(tasks) :])
+    references = iter(gradients[len(tasks) :])
     for (node, task), gradient in zip(tasks, gradients, strict=False):
-        second = None if task.second_point is None else next(seconds)
-        server.receive(node, workers[node].finish(task, gradient, second))
+        reference = None if task.reference_point is None else next(references)
+        server.receive(node, workers[node].finish(task, gradient, reference))

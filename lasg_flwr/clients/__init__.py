@@ -6,7 +6,7 @@ from .mod import lasg_mod
 from .numpy_client import LasgNumPyClient, worker_key
 
 if TYPE_CHECKING:
-    from .torch_oracle import TorchOracle
+    from ..oracles.torch import TorchOracle
 
 __all__ = ["LasgNumPyClient", "TorchOracle", "lasg_mod", "worker_key"]
 
@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
     if name != "TorchOracle":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from .torch_oracle import TorchOracle
+        from ..oracles.torch import TorchOracle
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

@@ -9,16 +9,18 @@ import numpy as np
 from flwr.app import Context, Message, RecordDict
 from numpy.typing import NDArray
 
-from .. import records
 from ..errors import LasgError
-from ..vectors import F32, Layout
+from ..flower import records
+from ..layout import Layout
+from ..oracles.base import Oracle
+from ..oracles.seeding import all_seeded
+from ..vectors import F32
 from . import app_records
-from .seeding import all_seeded
 
 CallNext = Callable[[Message, Context], Message]
 
 
-class AppOracle:
+class AppOracle(Oracle):
     """Pseudo-gradients of a ClientApp: u = θ^k − θ_local, where the app makes θ_local.
 
     For every call the global generators of Python, NumPy and PyTorch (all devices) are
@@ -47,13 +49,17 @@ class AppOracle:
         self._before = copy.deepcopy(context.state)
         self._after: RecordDict | None = None
         self._examples = 1
-        self.size = self._layout.size
         self.reported: dict[str, Any] = {}
 
     @property
     def num_examples(self) -> int:
         """Examples that the app last said it trained on."""
         return self._examples
+
+    @property
+    def size(self) -> int:
+        """Length p of θ."""
+        return self._layout.size
 
     def draw(self, rng: np.random.Generator) -> int:
         """Draw the seed of this round's generators: the app draws its own batches."""

@@ -16,8 +16,8 @@ from flwr.common import Scalar
 from flwr.common.constant import SType
 from numpy.typing import NDArray
 
-from .. import records
 from ..errors import WireError
+from ..flower import records
 
 
 def is_train_request(content: RecordDict) -> bool:

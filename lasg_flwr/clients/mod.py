@@ -6,8 +6,8 @@ from typing import Any
 
 from flwr.app import Context, Message, MessageType
 
-from .. import records
-from ..worker import LasgWorker
+from ..flower import records
+from ..protocol import LasgWorker
 from . import app_records
 from .app_oracle import AppOracle, CallNext
 from .numpy_client import worker_key
@@ -74,7 +74,7 @@ def _train(message: Message, context: Context, call_next: CallNext) -> Message:
     key = worker_key(context)
     store = store_for(context, key)
     with store.locked():
-        state = store.load(request.have)
+        state = store.load(request)
         with _hidden(context):
             oracle = AppOracle(message, context, call_next)
             worker = LasgWorker(oracle, key, state)
@@ -87,7 +87,7 @@ def _train(message: Message, context: Context, call_next: CallNext) -> Message:
             finally:
                 oracle.finish(failed)
         if reply is not None:
-            store.save(worker.state)
+            store.save(worker.state, request.settings)
     reported = {**_scalars(oracle.reported), records.UPDATE_KEY: True}
     arrays, metrics = records.reply_parts(reply, reported)
     content = app_records.fit_result(arrays, oracle.num_examples, metrics)

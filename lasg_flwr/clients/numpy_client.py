@@ -8,11 +8,10 @@ from flwr.client import NumPyClient
 from flwr.common import NDArrays, Scalar
 from numpy.typing import NDArray
 
-from .. import records
-from ..errors import LasgError
-from ..oracle import Oracle
+from ..flower import records
+from ..oracles.base import Oracle
+from ..protocol import LasgWorker, WorkerState
 from ..vectors import frozen
-from ..worker import LasgWorker, WorkerState
 from .state_store import store_for
 
 Evaluate = Callable[
@@ -96,15 +95,13 @@ class LasgNumPyClient(NumPyClient):
         """Answer one training request; the state is saved before the reply is made."""
         request = records.read_request(parameters, config)
         oracle = self.worker.oracle
-        if hasattr(oracle, "configure"):
-            oracle.configure(records.user_config(config))
+        oracle.configure(records.user_config(config))
         with self.store.locked():
-            self.worker.state = self.store.load(request.have) or WorkerState()
+            self.worker.state = self.store.load(request) or WorkerState()
             reply = self.worker.handle(request)
             if reply is not None:
-                self.store.save(self.worker.state)
-        metrics = oracle.metrics() if hasattr(oracle, "metrics") else {}
-        arrays, values = records.reply_parts(reply, metrics)
+                self.store.save(self.worker.state, request.settings)
+        arrays, values = records.reply_parts(reply, oracle.metrics())
         return arrays, oracle.num_examples, values
 
     def evaluate(
@@ -124,14 +121,8 @@ class LasgNumPyClient(NumPyClient):
             )
             return float(loss), int(examples), records.plain_scalars(metrics)
         oracle = self.worker.oracle
-        if not hasattr(oracle, "evaluate"):
-            raise LasgError(
-                "this client cannot evaluate: pass evaluate=... to LasgNumPyClient, or "
-                "fraction_evaluate=0.0 to the strategy"
-            )
         layout = records.read_layout(config)
-        if hasattr(oracle, "load_buffers"):
-            oracle.load_buffers(frozen(layout.flatten(arrays, "buffer")))
+        oracle.load_buffers(frozen(layout.flatten(arrays, "buffer")))
         theta = layout.flatten(arrays, "parameter")
-        loss, examples, metrics = oracle.evaluate(theta)
-        return float(loss), int(examples), records.plain_scalars(metrics)
+        loss, examples, found = oracle.evaluate(theta)
+        return float(loss), int(examples), records.plain_scalars(found)

@@ -16,7 +16,7 @@ and a worker without the upload that the server means is refreshed.
 """
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from logging import WARNING
 from pathlib import Path
 from typing import Protocol
@@ -24,10 +24,11 @@ from typing import Protocol
 from flwr.app import ConfigRecord, Context, RecordDict
 from flwr.common import log
 
-from .. import checkpoint, records, worker_state
+from ..config import Settings
 from ..errors import CheckpointError
-from ..locks import locked
-from ..worker import WorkerState
+from ..flower import records
+from ..protocol import WorkerState, files, saving
+from ..protocol.messages import Request
 
 THRESHOLD_MIB = 32
 STATE_KEY = "lasg.state"
@@ -42,10 +43,10 @@ class StateStore(Protocol):
     def locked(self) -> AbstractContextManager[None]:
         """Keep other processes out for the time of a fit."""
 
-    def load(self, have: bytes | None) -> WorkerState | None:
-        """Return the state, if there is one that can be read."""
+    def load(self, request: Request) -> WorkerState | None:
+        """Return the state for a request, if there is one that can be read."""
 
-    def save(self, state: WorkerState) -> None:
+    def save(self, state: WorkerState, settings: Settings) -> None:
         """Keep `state`."""
 
 
@@ -84,9 +85,9 @@ class StateFile:
             f"another process is using the worker state {self.path}: give each "
             "SuperNode a partition-id, or a lasg-state-dir, of its own"
         )
-        return locked(self.path.with_suffix(".lock"), LOCK_SECONDS, refusal)
+        return files.locked(self.path.with_suffix(".lock"), LOCK_SECONDS, refusal)
 
-    def load(self, have: bytes | None = None) -> WorkerState | None:
+    def load(self, request: Request) -> WorkerState | None:
         """Return the state in the file.
 
         A run that is resumed has a new run id: if this run has no file yet but the
@@ -94,40 +95,39 @@ class StateFile:
 
         Parameters
         ----------
-        have : bytes, optional
-            Id of the upload that the server builds on.
+        request : Request
+            What is asked: it says which upload the server builds on, and the run's
+            rule and memory.
 
         Raises
         ------
         CheckpointError
-            If the file is damaged or of another version.
+            If the file is damaged, of another version, or of another rule or memory.
         """
+        upload = request.accepted_id
         if self.path.exists():
-            return _read(self.path)
-        return None if have is None else self._of_earlier_run(have)
+            data = self.path.read_bytes()
+        else:
+            data = b"" if upload is None else self._of_earlier_run(upload)
+        if not data:
+            return None
+        try:
+            return saving.load_worker(data, request.settings)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.path}: {error}") from None
 
-    def _of_earlier_run(self, have: bytes) -> WorkerState | None:
+    def _of_earlier_run(self, upload: bytes) -> bytes:
         found = self.folder.glob(f"run-*/{self.path.name}")
         for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)[:3]:
-            try:
-                state = _read(path)
-            except CheckpointError:
-                continue
-            slots = (state.committed, state.pending)
-            if any(slot is not None and slot.id == have for slot in slots):
-                return state
-        return None
+            with suppress(OSError, CheckpointError):
+                data = path.read_bytes()
+                if saving.has_upload(data, upload):
+                    return data
+        return b""
 
     def write(self, data: bytes) -> None:
         """Replace the file."""
-        checkpoint.write(self.path, data)
-
-
-def _read(path: Path) -> WorkerState:
-    try:
-        return worker_state.load(path.read_bytes())
-    except (OSError, CheckpointError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        files.write(self.path, data)
 
 
 class ContextStore:
@@ -167,7 +167,7 @@ class ContextStore:
             return self.file.locked()
         return nullcontext()
 
-    def load(self, have: bytes | None) -> WorkerState | None:
+    def load(self, request: Request) -> WorkerState | None:
         """Return the state: the file's if there is one, else the Context's.
 
         A state that cannot be read is none: the server refreshes the worker.
@@ -175,15 +175,17 @@ class ContextStore:
         try:
             data = load_state(self._context.state)
             if self.mode != "memory" and (data is None or self._has_file()):
-                return self.file.load(have)
-            return None if data is None else worker_state.load(data)
-        except CheckpointError as error:
+                return self.file.load(request)
+            if data is None:
+                return None
+            return saving.load_worker(data, request.settings)
+        except (CheckpointError, OSError) as error:
             log(WARNING, "lasg: %s; starting anew, the server will refresh it", error)
             return None
 
-    def save(self, state: WorkerState) -> None:
+    def save(self, state: WorkerState, settings: Settings) -> None:
         """Keep `state`; once it is in a file it stays there."""
-        data = worker_state.dump(state)
+        data = saving.dump_worker(state, settings)
         if not self._goes_to_file(len(data)):
             save_state(self._context.state, data)
             return
@@ -211,11 +213,11 @@ class ObjectStore:
         """Nothing to keep out."""
         return nullcontext()
 
-    def load(self, have: bytes | None) -> WorkerState | None:
+    def load(self, request: Request) -> WorkerState | None:
         """Return the state."""
         return self._kept
 
-    def save(self, state: WorkerState) -> None:
+    def save(self, state: WorkerState, settings: Settings) -> None:
         """Keep the state."""
         self._kept = state
 

@@ -1,13 +1,16 @@
 """What every codec offers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 
-from ..coding.entropy import Buffer
+from ..registry import Registry
 from ..vectors import F32
+from .coding.entropy import BytesLike
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Codec(ABC):
         return b""
 
     @property
+    def most_kept(self) -> int | None:
+        """The number of coordinates kept, where it does not depend on their number."""
+        return None
+
+    @property
     def lossless(self) -> bool:
         """Whether decode(encode(x)) equals x to the bit."""
         return False
@@ -49,6 +57,25 @@ class Codec(ABC):
     def omega(self, size: int) -> float | None:
         """Return the variance constant for vectors of `size`, if unbiased."""
         return None
+
+    @classmethod
+    def check_registration(cls, known: Mapping[str, "type[Codec]"]) -> None:
+        """Raise ValueError if a codec from outside this package has no tag of its own.
+
+        Tags 1 to 127 are this package's, 128 to 255 everybody else's.
+        """
+        tag = vars(cls).get("tag")
+        if not isinstance(tag, int) or not 128 <= tag <= 255:
+            raise ValueError(
+                f"codec {cls.name!r} has tag {tag!r}: give it a `tag: ClassVar[int]` "
+                "from 128 to 255"
+            )
+        for other in known.values():
+            if other.tag == tag and other is not cls:
+                raise ValueError(
+                    f"codecs {other.name!r} and {cls.name!r} share tag {tag}: choose "
+                    "another tag"
+                )
 
     @abstractmethod
     def encode(self, x: F32, rng: np.random.Generator | None = None) -> bytes:
@@ -64,7 +91,7 @@ class Codec(ABC):
         """
 
     @abstractmethod
-    def decode(self, body: Buffer, size: int) -> F32:
+    def decode(self, body: BytesLike, size: int) -> F32:
         """Decode a body into a vector of length `size`.
 
         Raises
@@ -90,3 +117,29 @@ class Codec(ABC):
         if omega is None:
             raise ValueError(f"codec {self.name!r} declares neither alpha nor omega")
         return 1.0 / (1.0 + omega)
+
+
+CODECS: Registry[Codec] = Registry("codec", Codec)  # type: ignore[type-abstract]
+"""All codecs, by name."""
+
+
+def codec_from(spec: "str | Codec") -> Codec:
+    """Return the codec of a string form such as ``"dense"`` or ``"topk:k=10"``.
+
+    Examples
+    --------
+    >>> codec_from("topk:fraction=0.1")
+    TopK(k=None, fraction=0.1)
+    >>> round(codec_from("qsgd:bits=4,bucket=256").omega(10_000), 3)
+    0.745
+    >>> codec_from("zip")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+      ...
+    ValueError: unknown codec 'zip': choose one of dense, float16, natural, qsgd, ...
+    """
+    return _parsed(spec) if isinstance(spec, str) else CODECS.parse(spec)
+
+
+@lru_cache(maxsize=64)
+def _parsed(spec: str) -> Codec:
+    return CODECS.parse(spec)

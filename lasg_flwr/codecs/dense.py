@@ -5,11 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding.entropy import Buffer
-from ..coding.inputs import as_vector
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
+from .coding.entropy import BytesLike
+from .coding.inputs import as_vector
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Dense(Codec):
         """Return the bytes of `x`."""
         return as_vector(x).astype("<f4", copy=False).tobytes()
 
-    def decode(self, body: Buffer, size: int) -> F32:
+    def decode(self, body: BytesLike, size: int) -> F32:
         """Return a read-only view of the body."""
         if len(body) != 4 * size:
             raise WireError(

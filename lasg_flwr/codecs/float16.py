@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import levels
-from ..coding.entropy import Buffer
-from ..coding.inputs import as_vector
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
+from .coding import levels
+from .coding.entropy import BytesLike
+from .coding.inputs import as_vector
 
 _TOP = 14
 
@@ -47,7 +47,7 @@ class Float16(Codec):
         halves = np.ldexp(x.astype(np.float64), exponent).astype("<f2")
         return exponent.to_bytes(2, "little", signed=True) + halves.tobytes()
 
-    def decode(self, body: Buffer, size: int) -> F32:
+    def decode(self, body: BytesLike, size: int) -> F32:
         """Return the halves, scaled back."""
         if len(body) != 2 + 2 * size:
             raise WireError(

@@ -5,15 +5,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import entropy as stream
-from ..coding import levels, threads
-from ..coding.entropy import Buffer
-from ..coding.inputs import as_vector
-from ..coding.kernels import MAGNITUDE
-from ..coding.noise import draw_key, hashes
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
+from .coding import entropy as stream
+from .coding import levels, threads
+from .coding.entropy import BytesLike
+from .coding.inputs import as_vector
+from .coding.kernels import MAGNITUDE
+from .coding.noise import draw_key, hashes
 
 _FRACTION = 23
 _INFINITE = np.uint32(0x7F800000)
@@ -82,7 +82,7 @@ class Natural(Codec):
         length = len(coded).to_bytes(4, "little")
         return length + coded + stream.write(signs, x.size, 1, "zstd")
 
-    def decode(self, body: Buffer, size: int) -> F32:
+    def decode(self, body: BytesLike, size: int) -> F32:
         """Return powers of two."""
         stop = 4 + int.from_bytes(body[:4], "little")
         if len(body) < stop:

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import entropy as stream
-from ..coding import levels
-from ..coding.entropy import Buffer
-from ..coding.inputs import as_vector
-from ..coding.noise import draw_key
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
+from .coding import entropy as stream
+from .coding import levels
+from .coding.entropy import BytesLike
+from .coding.inputs import as_vector
+from .coding.noise import draw_key
 
 _PARAMETERS = struct.Struct("<BBI")
 NORMS = ("max", "l2")
@@ -35,7 +35,7 @@ class QSGD(Codec):
       quarter of a level.
 
     Body: ⌈p/bucket⌉ norms as little-endian float32, then the level stream of p codes
-    s + l_i of `bits` bits, see `lasg_flwr.coding.entropy`.
+    s + l_i of `bits` bits, see `lasg_flwr.codecs.coding.entropy`.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class QSGD(Codec):
         coded = stream.write(packed, x.size, self.bits, self.entropy)
         return b"".join((norms.astype("<f4", copy=False).tobytes(), coded))
 
-    def decode(self, body: Buffer, size: int) -> F32:
+    def decode(self, body: BytesLike, size: int) -> F32:
         """Return norms times levels."""
         return decode_levels(body, size, self._bucket(size), self.bits)
 
@@ -131,7 +131,7 @@ def levels_of(bits: int) -> int:
     return int((1 << (bits - 1)) - 1)
 
 
-def decode_levels(body: Buffer, size: int, bucket: int, bits: int) -> F32:
+def decode_levels(body: BytesLike, size: int, bucket: int, bits: int) -> F32:
     """Decode norms and a level stream.
 
     Raises

@@ -5,25 +5,25 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import levels
-from ..coding.entropy import Buffer
-from ..coding.inputs import as_vector
-from ..coding.noise import draw_key, pick
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
-from .share import Share
+from .coding import levels
+from .coding.entropy import BytesLike
+from .coding.inputs import as_vector
+from .coding.noise import draw_key, pick
+from .sparsity import Sparsity
 
 _KEY_BYTES = 8
 
 
 @dataclass(frozen=True)
-class RandK(Share, Codec):
+class RandK(Sparsity, Codec):
     """Q(x)_i = (p/k)·x_i for k coordinates drawn without replacement, 0 elsewhere.
 
     Unbiased with ω = p/k − 1, reached by every vector. Only the key of the draw is
     sent: both sides take the k coordinates with the smallest hashes of (key, i), see
-    `lasg_flwr.coding.noise`. Products above the largest float32 are cut to it.
+    `lasg_flwr.codecs.coding.noise`. Products above the largest float32 are cut to it.
 
     Body: the key, 8 bytes little-endian, then k little-endian float32 values of x.
 
@@ -57,7 +57,7 @@ class RandK(Share, Codec):
         levels.check_finite(values)
         return key.to_bytes(_KEY_BYTES, "little") + values.astype("<f4").tobytes()
 
-    def decode(self, body: Buffer, size: int) -> F32:
+    def decode(self, body: BytesLike, size: int) -> F32:
         """Return the vector with the drawn coordinates, zero elsewhere."""
         k = self.kept(size)
         if len(body) != _KEY_BYTES + 4 * k:

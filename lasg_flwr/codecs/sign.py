@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import entropy as stream
-from ..coding import levels
-from ..coding.entropy import Buffer
-from ..coding.inputs import as_vector
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
+from .coding import entropy as stream
+from .coding import levels
+from .coding.entropy import BytesLike
+from .coding.inputs import as_vector
 
 _SCALE = struct.Struct("<f")
 
@@ -60,7 +60,7 @@ class Sign(Codec):
         packed = np.packbits(x < 0, bitorder="little")
         return _SCALE.pack(scale) + stream.write(packed, x.size, 1, self.entropy)
 
-    def decode(self, body: Buffer, size: int) -> F32:
+    def decode(self, body: BytesLike, size: int) -> F32:
         """Return plus or minus the scale."""
         if len(body) < _SCALE.size:
             raise WireError(f"a sign body of {len(body)} bytes has no scale")

@@ -6,34 +6,34 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..coding import indices as index_set
-from ..coding import levels
-from ..coding.backend import kernels_for
-from ..coding.entropy import Buffer
-from ..coding.inputs import as_vector
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
-from .share import Share
+from .coding import indices as index_set
+from .coding import levels
+from .coding.backend import kernels_for
+from .coding.entropy import BytesLike
+from .coding.inputs import as_vector
+from .sparsity import Sparsity
 
 
 @dataclass(frozen=True)
-class TopK(Share, Codec):
+class TopK(Sparsity, Codec):
     """Keep the k coordinates of largest magnitude, exactly.
 
     Contractive with α = k/p: ‖C(x) − x‖² ≤ (1 − k/p)‖x‖², with equality where all
     magnitudes are equal. Biased, so not for gradient memory. Ties go to the lower
     index.
 
-    Body: the set of indices, see `lasg_flwr.coding.indices`, then k little-endian
-    float32 values.
+    Body: the set of indices, see `lasg_flwr.codecs.coding.indices`, then k
+    little-endian float32 values.
 
     Parameters
     ----------
     k : int, optional
         Coordinates kept (all, if the vector is shorter).
     fraction : float, optional (default: 0.01)
-        Share of the coordinates kept, at least one; not with `k`.
+        Sparsity of the coordinates kept, at least one; not with `k`.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class TopK(Share, Codec):
         coded = index_set.encode(chosen)
         return coded + values.astype("<f4", copy=False).tobytes()
 
-    def decode(self, body: Buffer, size: int) -> F32:
+    def decode(self, body: BytesLike, size: int) -> F32:
         """Return the vector with the kept coordinates, zero elsewhere."""
         x = np.zeros(size, np.float32)
         if not size:
@@ -82,7 +82,7 @@ def largest(x: F32, k: int) -> tuple[NDArray[np.int64], F32]:
     return chosen, values
 
 
-def check_empty(body: Buffer, x: F32) -> F32:
+def check_empty(body: BytesLike, x: F32) -> F32:
     """Return the empty vector `x`; the body must be empty too."""
     if len(body):
         raise WireError(f"a body of {len(body)} bytes for an empty vector")

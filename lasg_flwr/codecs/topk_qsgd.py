@@ -5,26 +5,26 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import indices as index_set
-from ..coding.entropy import Buffer
-from ..coding.inputs import as_vector
 from ..vectors import F32
 from .base import Codec
+from .coding import indices as index_set
+from .coding.entropy import BytesLike
+from .coding.inputs import as_vector
 from .qsgd import QSGD
-from .share import Share
+from .sparsity import Sparsity
 from .topk import check_empty, largest
 
 
 @dataclass(frozen=True)
-class TopKQSGD(Share, Codec):
+class TopKQSGD(Sparsity, Codec):
     """QSGD of the k coordinates of largest magnitude, damped: C = Q(Top_k)/(1 + ω).
 
     ω is QSGD's for k coordinates. E‖Q(y)/(1 + ω) − y‖² <= ω/(1 + ω)·‖y‖² for y =
     Top_k(x), whose distance to x is orthogonal to it, so E‖C(x) − x‖² <= (1 − α)‖x‖²
     with α = (k/p)/(1 + ω). The decoder divides by 1 + ω. Biased.
 
-    Body: the set of indices, see `lasg_flwr.coding.indices`, then QSGD's body of the k
-    values.
+    Body: the set of indices, see `lasg_flwr.codecs.coding.indices`, then QSGD's
+    body of the k values.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class TopKQSGD(Share, Codec):
         chosen, values = largest(x, self.kept(x.size))
         return index_set.encode(chosen) + self.quantizer.encode(values, rng)
 
-    def decode(self, body: Buffer, size: int) -> F32:
+    def decode(self, body: BytesLike, size: int) -> F32:
         """Return the vector with the kept coordinates, zero elsewhere."""
         x = np.zeros(size, np.float32)
         if not size:

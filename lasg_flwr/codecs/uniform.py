@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import entropy as stream
-from ..coding import levels
-from ..coding.entropy import Buffer
-from ..coding.inputs import as_vector
 from ..vectors import F32
 from .base import Codec
+from .coding import entropy as stream
+from .coding import levels
+from .coding.entropy import BytesLike
+from .coding.inputs import as_vector
 from .qsgd import check_bits, decode_levels, levels_of
 
 
@@ -68,6 +68,6 @@ class Uniform(Codec):
         coded = stream.write(packed, x.size, self.bits, self.entropy)
         return radius.astype("<f4", copy=False).tobytes() + coded
 
-    def decode(self, body: Buffer, size: int) -> F32:
+    def decode(self, body: BytesLike, size: int) -> F32:
         """Return the radius times levels."""
         return decode_levels(body, size, max(1, size), self.bits)

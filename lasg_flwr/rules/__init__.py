@@ -13,36 +13,34 @@
 from dataclasses import fields, replace
 from typing import Any
 
-from ..registry import discover, parse
 from ..registry import spec_of as _spec_of
 from .always import Always
-from .base import Decision, Evidence, Rule, ServerRule, WorkerRule, decide
+from .base import RULES, Decision, Outcome, Rule, Seen, ServerRule, WorkerRule, decide
 from .lag import LAG
 from .ps import PS
 from .pse import PSE
 from .wk1 import WK1
 from .wk2 import WK2
 
-RULES: dict[str, type[Rule]] = discover(__name__, Rule)
-"""All rules by name; a new file in this folder is found by itself."""
+RULES.discover(__name__)
 
 
-def rule_from(spec: "str | Rule") -> Rule:
+def rule_from(spec: "str | Rule[Any]") -> Rule[Any]:
     """Return the rule of a string form such as ``"wk2"`` or ``"wk1:max_delay=50"``.
 
     Examples
     --------
     >>> rule_from("wk2:c=100,d_max=5")
-    WK2(c=100, d_max=5, max_delay=100)
-    >>> rule_from("wk9")
+    WK2(c=100.0, d_max=5, max_delay=100)
+    >>> rule_from("WK2")
     Traceback (most recent call last):
       ...
-    ValueError: unknown rule 'wk9': choose one of lag, ps, pse, sgd, wk1, wk2
+    ValueError: unknown rule 'WK2': did you mean 'wk2'? choose one of lag, ps, ...
     """
-    return spec if isinstance(spec, Rule) else parse(spec, RULES, "rule")
+    return RULES.parse(spec)
 
 
-def worker_spec(rule: Rule) -> str:
+def worker_spec(rule: Rule[Any]) -> str:
     """Return the string form that a worker needs: it knows neither c nor L_m.
 
     Examples
@@ -64,8 +62,9 @@ __all__ = [
     "WK2",
     "Always",
     "Decision",
-    "Evidence",
+    "Outcome",
     "Rule",
+    "Seen",
     "ServerRule",
     "WorkerRule",
     "decide",

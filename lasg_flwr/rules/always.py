@@ -1,13 +1,13 @@
 """Distributed SGD: everybody uploads in every round."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from .base import Rule
 
 
 @dataclass(frozen=True)
-class Always(Rule):
+class Always(Rule[Any]):
     """Upload always: equation (3), distributed SGD.
 
     Computes one gradient a round and keeps nothing.

@@ -1,12 +1,16 @@
-"""What every rule offers: who decides, from what, and what must be kept for it."""
+"""What every rule offers: who decides, from what, and the state it owns."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf, isfinite
-from numbers import Integral, Real
-from typing import ClassVar, Literal, NamedTuple
+from math import nan
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
+from ..checks import real, whole
+from ..registry import Registry
 from ..vectors import F32
+
+S = TypeVar("S", bound=NamedTuple)
 
 
 class Decision(NamedTuple):
@@ -17,34 +21,66 @@ class Decision(NamedTuple):
     threshold: float
 
 
-class Evidence(NamedTuple):
-    """What a worker keeps of an upload for its rule; each rule fills what it needs.
+class Seen(NamedTuple):
+    """What a worker has computed in a round.
 
     Attributes
     ----------
-    theta : ndarray, shape (p,), optional
-        θ^{k−τ}, the iterate of the upload (WK2, PSE).
-    gradient : ndarray, shape (p,), optional
-        ∇ℓ(θ^{k−τ}; ξ^{k−τ}), the raw gradient of the upload (LAG).
-    snapshot, delta : ndarray, shape (p,), optional
-        θ̃ and δ̃^{k−τ} (WK1); a `delta` of None with a snapshot is 0.
-    period : int, optional
-        ⌊k / D⌋ of the snapshot (WK1).
+    theta : ndarray, shape (p,)
+        θ^k.
+    round : int
+        k.
+    gradient : ndarray, shape (p,)
+        ∇ℓ(θ^k; ξ^k).
+    reference_gradient : ndarray, shape (p,), optional
+        The gradient on the same batch ξ^k at the rule's `reference_point`.
+    forced : bool
+        Whether an upload is due whatever the rule says.
     """
 
-    theta: F32 | None = None
-    gradient: F32 | None = None
-    snapshot: F32 | None = None
-    delta: F32 | None = None
-    period: int | None = None
+    theta: F32
+    round: int
+    gradient: F32
+    reference_gradient: F32 | None
+    forced: bool
+
+
+class Outcome(NamedTuple, Generic[S]):
+    """What a rule makes of a round.
+
+    Attributes
+    ----------
+    vector : ndarray, shape (p,)
+        What to upload, if anything: the worker's estimate of its gradient.
+    kept : NamedTuple, optional
+        The rule's state if the server keeps the upload that it builds on: after a skip,
+        or where this round's upload is lost.
+    uploaded : NamedTuple, optional
+        The rule's state if this round's upload is accepted.
+    lhs : float
+        The left-hand side, in units of the gradient's square; NaN if none was needed.
+    smoothness_ratio : float, optional
+        What the server's half of the rule is told of an upload: (17).
+    """
+
+    vector: F32
+    kept: S | None
+    uploaded: S | None
+    lhs: float = nan
+    smoothness_ratio: float | None = None
 
 
 @dataclass(frozen=True)
-class Rule(ABC):
+class Rule(ABC, Generic[S]):
     """A rule that says who uploads in round k.
 
     A worker uploads if and only if LHS > T^k (equality skips), or when forced. The
-    threshold T^k is that of `lasg_flwr.history.StepHistory`.
+    threshold T^k is that of `lasg_flwr.rules.threshold.StepHistory`.
+
+    A rule is a frozen value. What it remembers of an upload is a NamedTuple of its own
+    (`worker_state`) that goes in and out of `update`; worker and checkpoint store it
+    without knowing its fields, which are arrays, numbers, strings, None, or NamedTuples
+    of these.
 
     Parameters
     ----------
@@ -66,100 +102,121 @@ class Rule(ABC):
     decided_by: ClassVar[Literal["nobody", "worker", "server"]]
     server_only: ClassVar[tuple[str, ...]] = ("c",)
     """Parameters that workers need not know; all others travel in each request."""
+    worker_state: ClassVar[type[Any] | None] = None
+    """What a worker keeps of an upload: a NamedTuple, or None for nothing."""
+    server_state: ClassVar[type[Any] | None] = None
+    """What the server keeps of a worker for this rule, likewise."""
+    stores_iterates: ClassVar[bool] = False
+    """Whether the server needs θ^{k−τ} of each worker."""
 
     c: float | None = None
     d_max: int = 10
     max_delay: int = 100
 
     def __post_init__(self) -> None:
-        if self.c is not None and not isinstance(self.c, Real):
-            raise ValueError(f"c must be a number, got {self.c!r}")
-        if self.c is not None and not (isfinite(self.c) and self.c >= 0):
-            raise ValueError(f"c must be finite and >= 0, or None, got {self.c!r}")
+        if self.c is not None:
+            hint = ", or None for 1/η²"
+            object.__setattr__(self, "c", real("c", self.c, least=0.0, hint=hint))
         for field in ("d_max", "max_delay"):
-            value = getattr(self, field)
-            if not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{field} must be an integer >= 1, got {value!r}")
+            value = whole(field, getattr(self, field), least=1)
+            object.__setattr__(self, field, value)
 
-    def check(self) -> None:  # noqa: B027
+    @classmethod
+    def check_registration(cls, known: Mapping[str, Any]) -> None:
+        """Raise ValueError if a rule from outside this package is not complete."""
+
+    def check(self) -> None:
         """Raise ValueError if the server cannot run this rule as it is."""
 
-    def check_key(self, key: int) -> None:  # noqa: B027
+    def check_key(self, key: int) -> None:
         """Raise ValueError if the server cannot run this rule with that worker."""
 
-    def refreshes(self, kept: Evidence | None, round_: int) -> bool:
-        """Return whether the rule itself forces an upload in this round."""
+    # the worker's half
+
+    def refreshes(self, state: S | None, round_: int) -> bool:
+        """Return whether the rule itself forces an upload, and drops its state."""
         return False
 
-    def second_point(self, kept: Evidence | None, forced: bool) -> F32 | None:
+    def reference_point(self, state: S | None, forced: bool) -> F32 | None:
         """Return where a second gradient on the same batch is needed, if anywhere."""
         return None
 
-    def ratio(
-        self, gradient: F32, second: F32, theta: F32, kept: Evidence
-    ) -> float | None:
-        """Return what the worker measures of its smoothness, if the rule needs it."""
-        return None
+    def update(self, state: S | None, seen: Seen) -> Outcome[S]:
+        """Return what follows from a round.
 
-    def evidence(
+        Parameters
+        ----------
+        state : NamedTuple, optional
+            The rule's state with the upload that the server holds; None where there is
+            none: an upload is forced then.
+        seen : Seen
+            The round's gradients.
+        """
+        return Outcome(seen.gradient, state, None)
+
+    # the server's half
+
+    def contacts(
         self,
-        theta: F32,
-        round_: int,
-        gradient: F32,
-        second: F32 | None,
-        kept: Evidence | None,
-    ) -> Evidence:
-        """Return what to keep if the upload of this round is accepted."""
-        return Evidence()
+        key: int,
+        state: Any,
+        squared_distance: Callable[[], float],
+        threshold: float,
+    ) -> bool | None:
+        """Return False to ask the worker, True to demand an upload, None for neither.
+
+        Parameters
+        ----------
+        key : int
+            The worker's.
+        state : NamedTuple, optional
+            What the server keeps of it for this rule.
+        squared_distance : callable
+            Returns ‖θ^k − θ^{k−τ}‖²; inf where θ^{k−τ} is not stored.
+        threshold : float
+            T^k.
+        """
+        return False
+
+    def learn(self, state: Any, smoothness_ratio: float | None) -> Any:
+        """Return what the server keeps of a worker after an upload of its."""
+        return state
 
 
-class WorkerRule(Rule):
-    """A rule that the worker checks: it saves uploads."""
+class WorkerRule(Rule[S]):
+    """A rule that the worker checks in `update`: it saves uploads."""
 
     decided_by = "worker"
 
     @abstractmethod
-    def lhs(self, gradient: F32, second: F32 | None, kept: Evidence) -> float:
-        """Return the left-hand side of the rule.
-
-        Parameters
-        ----------
-        gradient : ndarray, shape (p,)
-            ∇ℓ(θ^k; ξ^k).
-        second : ndarray, shape (p,), optional
-            The gradient at `second_point`, on the same batch ξ^k.
-        kept : Evidence
-            What was kept of the last accepted upload.
-
-        Returns
-        -------
-        float
-            A squared norm, in units of the gradient's square.
-        """
+    def update(self, state: S | None, seen: Seen) -> Outcome[S]:
+        """Return left-hand side, upload and states, see `Rule.update`."""
 
 
-class ServerRule(Rule):
+class ServerRule(Rule[S]):
     """A rule that the server checks: it saves downloads and gradients as well."""
 
     decided_by = "server"
+    stores_iterates = True
 
-    def smoothness_for(self, key: int, estimate: float | None) -> float | None:
-        """Return the constant to use for a worker: by default its estimate."""
-        return estimate
+    @abstractmethod
+    def lhs(self, key: int, state: Any, squared_distance: float) -> float:
+        """Return L² ‖θ^k − θ^{k−τ}‖², the left-hand side of (14) and (16)."""
 
-    def lhs(self, smoothness: float | None, squared_distance: float) -> float:
-        """Return L² ‖θ^k − θ^{k−τ}‖², the left-hand side of (14) and (16).
+    def contacts(
+        self,
+        key: int,
+        state: Any,
+        squared_distance: Callable[[], float],
+        threshold: float,
+    ) -> bool | None:
+        """Demand an upload if LHS > T^k, and leave the worker alone otherwise."""
+        lhs = self.lhs(key, state, squared_distance())
+        return True if lhs > threshold else None
 
-        Parameters
-        ----------
-        smoothness : float, optional
-            L_m, or its estimate. Without one the worker must be contacted: inf.
-        squared_distance : float
-            ‖θ^k − θ^{k−τ}‖².
-        """
-        if smoothness is None:
-            return inf
-        return smoothness**2 * squared_distance
+
+RULES: Registry[Rule[Any]] = Registry("rule", Rule)
+"""All rules, by name."""
 
 
 def decide(lhs: float, threshold: float, forced: bool) -> Decision:

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from numbers import Real
 from typing import Any, ClassVar
 
+from ..checks import real
 from .base import ServerRule
+
+Smoothness = float | Sequence[float] | Mapping[int, float]
 
 
 @dataclass(frozen=True)
-class PS(ServerRule):
+class PS(ServerRule[Any]):
     """Contact worker m iff L_m² ‖θ^k − θ^{k−τ}‖² > T^k: (14), Algorithm 3.
 
     The server keeps θ^{k−τ}; nothing is sent to the others, and they compute nothing.
@@ -19,11 +21,11 @@ class PS(ServerRule):
     ----------
     smoothness : float, sequence or mapping of float, optional
         L_m: one for all, by worker key as position, or by worker key. See
-        `lasg_flwr.smoothness` for linear models. The server cannot do without.
+        `lasg_flwr.rules.smoothness` for linear models. The server cannot do without.
 
     Examples
     --------
-    >>> PS(smoothness=0.5).lhs(0.5, squared_distance=8.0)
+    >>> PS(smoothness=0.5).lhs(0, None, squared_distance=8.0)
     2.0
     >>> PS(smoothness={7: 1.5}).smoothness_of(7)
     1.5
@@ -32,13 +34,12 @@ class PS(ServerRule):
     name: ClassVar[str] = "ps"
     server_only: ClassVar[tuple[str, ...]] = ("c", "smoothness")
 
-    smoothness: float | Sequence[float] | Mapping[int, float] | None = None
+    smoothness: Smoothness | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for value in _values(self.smoothness):
-            if not (isfinite(value) and value > 0):
-                raise ValueError(f"smoothness must be finite and > 0, got {value!r}")
+            real("smoothness", value, above=0.0)
 
     def check(self) -> None:
         """Raise ValueError if there is no smoothness constant at all."""
@@ -49,9 +50,9 @@ class PS(ServerRule):
         """Raise ValueError if the worker has no constant."""
         self.smoothness_of(key)
 
-    def smoothness_for(self, key: int, estimate: float | None) -> float:
-        """Return L_m."""
-        return self.smoothness_of(key)
+    def lhs(self, key: int, state: Any, squared_distance: float) -> float:
+        """Return L_m² ‖θ^k − θ^{k−τ}‖²."""
+        return self.smoothness_of(key) ** 2 * squared_distance
 
     def smoothness_of(self, key: int) -> float:
         """Return L_m of the worker with this key.
@@ -75,9 +76,9 @@ class PS(ServerRule):
         )
 
 
-def _values(given: Any) -> list[float]:
+def _values(given: Any) -> list[Any]:
     if given is None:
         return []
     if isinstance(given, Mapping):
         return list(given.values())
-    return [float(given)] if isinstance(given, Real) else list(given)
+    return [given] if isinstance(given, Real | str) else list(given)

@@ -1,14 +1,33 @@
 """LASG-WK1: compare variance-reduced gradients against a snapshot."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from math import nan
+from typing import ClassVar, NamedTuple
 
 from ..vectors import F32, squared_distance
-from .base import Evidence, WorkerRule
+from .base import Outcome, Seen, WorkerRule
+
+
+class WK1State(NamedTuple):
+    """What the worker keeps.
+
+    Attributes
+    ----------
+    snapshot : ndarray, shape (p,)
+        θ̃.
+    delta : ndarray, shape (p,), optional
+        δ̃^{k−τ} of the last upload; None is 0.
+    period : int
+        ⌊k / D⌋ of the snapshot.
+    """
+
+    snapshot: F32
+    delta: F32 | None
+    period: int
 
 
 @dataclass(frozen=True)
-class WK1(WorkerRule):
+class WK1(WorkerRule[WK1State]):
     """Upload iff ‖δ̃^k − δ̃^{k−τ}‖² > T^k: equation (9), Algorithm 1.
 
     δ̃^k = ∇ℓ(θ^k; ξ^k) − ∇ℓ(θ̃; ξ^k), where the snapshot θ̃ is θ^k at k mod D = 0;
@@ -24,12 +43,14 @@ class WK1(WorkerRule):
     Examples
     --------
     >>> import numpy as np
-    >>> kept = Evidence(snapshot=np.zeros(2, "f4"), delta=np.float32([1, 0]), period=0)
-    >>> WK1().lhs(np.float32([4, 4]), np.float32([3, 2]), kept)  # ‖(1,2) − (1,0)‖²
+    >>> theta = np.zeros(2, "f4")
+    >>> seen = Seen(theta, 1, np.float32([4, 4]), np.float32([3, 2]), forced=False)
+    >>> WK1().update(WK1State(theta, np.float32([1, 0]), 0), seen).lhs  # ‖(1,2)−(1,0)‖²
     4.0
     """
 
     name: ClassVar[str] = "wk1"
+    worker_state = WK1State
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,35 +60,22 @@ class WK1(WorkerRule):
                 f"d_max={self.d_max}: raise max_delay or lower d_max"
             )
 
-    def refreshes(self, kept: Evidence | None, round_: int) -> bool:
+    def refreshes(self, state: WK1State | None, round_: int) -> bool:
         """Return whether round k lies in another period than the snapshot."""
-        return kept is None or kept.period != round_ // self.max_delay
+        return state is None or state.period != round_ // self.max_delay
 
-    def second_point(self, kept: Evidence | None, forced: bool) -> F32 | None:
+    def reference_point(self, state: WK1State | None, forced: bool) -> F32 | None:
         """Return θ̃; forced uploads need it too, for their δ̃."""
-        return None if kept is None else kept.snapshot
+        return None if state is None else state.snapshot
 
-    def lhs(self, gradient: F32, second: F32 | None, kept: Evidence) -> float:
-        """Return ‖δ̃^k − δ̃^{k−τ}‖²."""
-        return squared_distance(_delta(gradient, second), kept.delta)
+    def update(self, state: WK1State | None, seen: Seen) -> Outcome[WK1State]:
+        """Return ‖δ̃^k − δ̃^{k−τ}‖²; keep δ̃^k with its snapshot.
 
-    def evidence(
-        self,
-        theta: F32,
-        round_: int,
-        gradient: F32,
-        second: F32 | None,
-        kept: Evidence | None,
-    ) -> Evidence:
-        """Keep δ̃^k with its snapshot; without one, θ^k is the snapshot and δ̃ = 0."""
-        if kept is None:
-            return Evidence(snapshot=theta, period=round_ // self.max_delay)
-        return Evidence(
-            snapshot=kept.snapshot,
-            delta=_delta(gradient, second),
-            period=kept.period,
-        )
-
-
-def _delta(gradient: F32, second: F32 | None) -> F32:
-    return gradient if second is None else gradient - second
+        Without a snapshot θ^k becomes one, and δ̃ is 0.
+        """
+        if state is None or seen.reference_gradient is None:
+            new = WK1State(seen.theta, None, seen.round // self.max_delay)
+            return Outcome(seen.gradient, state, new)
+        delta = seen.gradient - seen.reference_gradient
+        lhs = nan if seen.forced else squared_distance(delta, state.delta)
+        return Outcome(seen.gradient, state, state._replace(delta=delta), lhs)

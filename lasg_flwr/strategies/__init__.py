@@ -1,7 +1,7 @@
 """Flower strategies: `LasgStrategy`, and `LegacyLasgStrategy` for older projects."""
 
+from .lasg import LasgStrategy
 from .legacy import LegacyLasgStrategy
-from .result import LasgResult
-from .strategy import LasgStrategy
+from .reports import LasgResult
 
 __all__ = ["LasgResult", "LasgStrategy", "LegacyLasgStrategy"]

@@ -1,6 +1,5 @@
 """LegacyLasgStrategy: the same server behind Flower's older strategy interface."""
 
-import time
 from collections.abc import Iterable
 from logging import INFO
 from pathlib import Path
@@ -24,13 +23,14 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import Strategy
 from flwr.server.strategy.aggregate import weighted_loss_avg
 
-from .. import records
+from ..config import LasgConfig, config_from
 from ..errors import WireError
+from ..flower import records
 from ..ledger import Ledger
-from ..server import LasgServer, check_options
-from .intake import Intake
+from ..protocol import LasgServer
+from ..protocol.refusals import Refusal
+from .core import Core, checked_fraction
 from .legacy_clients import (
-    NOBODY,
     ConfigFn,
     EvaluateFn,
     aggregated,
@@ -40,20 +40,19 @@ from .legacy_clients import (
     user_metrics,
     wait_for_clients,
 )
-from .model import Model, batch_norm_statistics, named_by_position
-from .reports import Reports
-from .sampling import sample
+from .model import batch_norm_statistics, named_by_position
+from .replies import Replies
 
 
 class LegacyLasgStrategy(Strategy):
     """Lazily aggregated SGD for ``ServerApp(server_fn=...)`` and ``start_server``.
 
     The same state machine as `LasgStrategy`: rule, codec and the rest are the arguments
-    of `lasg_flwr.LasgServer`. The model's arrays are known by position.
+    of `lasg_flwr.LasgConfig`. The model's arrays are known by position.
 
     Parameters
     ----------
-    rule, codec
+    rule, codec, config
         See `LasgStrategy`.
     fraction_fit, fraction_evaluate : float (default: 1.0)
         Share of the connected clients that a round can reach.
@@ -71,14 +70,14 @@ class LegacyLasgStrategy(Strategy):
         Taken for the sake of `FedAvg`'s callers; it changes nothing.
     wait_seconds : float (default: 86400)
         How long a round waits for clients; then it goes on with those that are there.
-    fail_limit, log_file, tensorboard_dir
+    leave_after, fail_limit, log_file, tensorboard_dir
         See `LasgStrategy`. There are no checkpoints here: Flower's own loop over the
         rounds cannot be taken up in the middle.
     buffers : iterable of int, optional
         Positions of floating arrays without gradient, as in `LasgStrategy`; left out,
         what looks like BatchNorm's, see `batch_norm_statistics`.
-    **server_options
-        Further arguments of `lasg_flwr.LasgServer`: ``step``, ``seed`` and so on.
+    **options
+        Further arguments of `lasg_flwr.LasgConfig`: ``step``, ``seed`` and so on.
 
     Attributes
     ----------
@@ -98,6 +97,7 @@ class LegacyLasgStrategy(Strategy):
         rule: Any = "wk2",
         codec: Any = "dense",
         *,
+        config: LasgConfig | None = None,
         fraction_fit: float = 1.0,
         fraction_evaluate: float = 1.0,
         min_fit_clients: int = 2,
@@ -111,12 +111,13 @@ class LegacyLasgStrategy(Strategy):
         fit_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         inplace: bool = True,
+        leave_after: int | None = None,
         fail_limit: int | None = 3,
         wait_seconds: float = 86_400.0,
         log_file: str | Path | None = None,
         tensorboard_dir: str | Path | None = None,
         buffers: Iterable[int] | None = None,
-        **server_options: Any,
+        **options: Any,
     ) -> None:
         super().__init__()
         if not accept_failures:
@@ -124,12 +125,21 @@ class LegacyLasgStrategy(Strategy):
                 "accept_failures=False drops whole rounds; here a client that failed "
                 "is represented by its last upload: leave it True"
             )
-        refuse_checkpoints(server_options)
-        self._options = {"rule": rule, "codec": codec, **server_options}
-        check_options(**self._options)
+        refuse_checkpoints(options)
+        if config is None:
+            options = {"rule": rule, "codec": codec, **options}
+        self._core = Core(
+            config_from(config, options),
+            Replies(fail_limit),
+            leave_after,
+            log_file,
+            tensorboard_dir,
+        )
         self.buffers = None if buffers is None else [str(int(i)) for i in buffers]
-        self.fraction_fit = fraction_fit
-        self.fraction_evaluate = fraction_evaluate
+        self.fraction_fit = checked_fraction("fraction_fit", fraction_fit)
+        self.fraction_evaluate = checked_fraction(
+            "fraction_evaluate", fraction_evaluate
+        )
         self.min_fit_clients = min_fit_clients
         self.min_evaluate_clients = min_evaluate_clients
         self.min_available_clients = min_available_clients
@@ -140,18 +150,14 @@ class LegacyLasgStrategy(Strategy):
         self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
         self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
         self.wait_seconds = wait_seconds
-        self._reports = Reports(log_file, tensorboard_dir)
-        self._intake = Intake(fail_limit)
-        self._opened = 0.0
-        self._started: tuple[LasgServer, Model] | None = None
 
     def __repr__(self) -> str:
-        return f"LegacyLasgStrategy({self._options['rule']!r})"
+        return f"LegacyLasgStrategy({self._core.config.rule!r})"
 
     @property
     def server(self) -> LasgServer:
         """The state machine behind this strategy, once a round has started."""
-        return self._running()[0]
+        return self._core.server
 
     @property
     def ledger(self) -> Ledger:
@@ -160,38 +166,35 @@ class LegacyLasgStrategy(Strategy):
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
         """Return θ^0, if it was given."""
-        self._started = None
+        self._core.end()
         return self.initial_parameters
 
     def configure_fit(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
         """Ask the clients that this round needs."""
-        if self._started is None:
-            self._started = self._begun(parameters_to_ndarrays(parameters))
-        server, model = self._running()
+        core = self._core
+        if not core.is_running:
+            self._begin(parameters_to_ndarrays(parameters))
         proxies = self._sample(client_manager, self.fraction_fit, self.min_fit_clients)
-        nodes = self._intake.failures.reachable(list(proxies), server.round)
-        packed = ndarrays_to_parameters([model.packed(server)])
-        self._opened = time.perf_counter()
+        packed = ndarrays_to_parameters([core.model.packed(core.server)])
         user = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
-        requests = server.open_round(nodes)
+        requests = core.open(list(proxies))
         asked = []
         for node, request in requests:
-            config = records.train_config(request, model.layout_json, user)
+            config = records.train_config(request, core.model.layout_json, user)
             asked.append((proxies[node], FitIns(packed, config)))
-        self._intake.failures.open([node for node, _ in requests])
+        core.replies.failures.open([node for node, _ in requests])
         if not asked:  # Flower goes on without aggregate_fit, but θ moves all the same
-            self._close(server)
+            core.report(core.close())
         return asked
 
-    def _begun(self, arrays: NDArrays) -> tuple[LasgServer, Model]:
+    def _begin(self, arrays: NDArrays) -> None:
         guess = self.buffers is None
         buffers = batch_norm_statistics(arrays) if guess else self.buffers
-        model = Model(named_by_position(arrays), buffers)
+        self._core.begin(named_by_position(arrays), buffers)
         if buffers:
             log(INFO, "lasg: arrays %s are buffers", ", ".join(buffers))
-        return model.server(**self._options), model
 
     def aggregate_fit(
         self,
@@ -200,13 +203,13 @@ class LegacyLasgStrategy(Strategy):
         failures: list[tuple[ClientProxy, FitRes] | BaseException],
     ) -> tuple[Parameters | None, dict[str, Scalar]]:
         """Take in the replies, close the round and return θ^{k+1}."""
-        server, _ = self._running()
+        core, server = self._core, self.server
         for failure in failures:
             node, reason = blamed(failure)
-            self._intake.refuse(server, node, "failure", reason)
+            core.replies.refuse(server, node, Refusal.FAILURE, reason)
         valid = [result for proxy, result in results if self._keep(proxy, result)]
         kept = [(result.num_examples, user_metrics(result)) for result in valid]
-        self._close(server)
+        core.report(core.close())
         metrics: dict[str, Scalar] = {}
         if kept and self.fit_metrics_aggregation_fn:
             metrics = aggregated(self.fit_metrics_aggregation_fn, kept)
@@ -219,7 +222,7 @@ class LegacyLasgStrategy(Strategy):
         """Send the model to be evaluated."""
         if self.fraction_evaluate == 0.0:
             return []
-        server, model = self._running()
+        server, model = self.server, self._core.model
         proxies = self._sample(
             client_manager, self.fraction_evaluate, self.min_evaluate_clients
         )
@@ -255,37 +258,21 @@ class LegacyLasgStrategy(Strategy):
         if self.evaluate_fn is None:
             return None
         arrays = parameters_to_ndarrays(parameters)
-        if self._started is not None:
+        if self._core.is_running:
             arrays = self.arrays()
         return self.evaluate_fn(server_round, arrays, {})
 
     def arrays(self) -> NDArrays:
         """Return the current model; Flower's own copy lags behind a silent round."""
-        server, model = self._running()
-        return list(model.arrays(server).values())
-
-    def _close(self, server: LasgServer) -> None:
-        report = server.close_round()
-        self._intake.failures.close(report.round)
-        seconds = time.perf_counter() - self._opened
-        self._reports.add(report, server.ledger, seconds)
-
-    def _running(self) -> tuple[LasgServer, Model]:
-        if self._started is None:
-            raise ValueError("LegacyLasgStrategy has no model yet: start a round first")
-        return self._started
+        return list(self._core.model.arrays(self.server).values())
 
     def _sample(
         self, manager: ClientManager, fraction: float, minimum: int
     ) -> dict[int, ClientProxy]:
         """Return the clients that a round can reach, by node, in a repeatable order."""
-        server = self.server
         needed = max(self.min_available_clients, minimum)
         proxies = wait_for_clients(manager, needed, self.wait_seconds)
-        self._intake.failures.keep([*proxies, NOBODY])
-        nodes = sorted(proxies, key=server.roster.order)
-        count = max(int(len(nodes) * fraction), minimum)
-        chosen = sample(nodes, count, server.settings.seed, server.round)
+        chosen = self._core.sample(proxies, fraction, minimum)
         return {node: proxies[node] for node in chosen}
 
     def _keep(self, proxy: ClientProxy, result: FitRes) -> bool:
@@ -293,7 +280,7 @@ class LegacyLasgStrategy(Strategy):
         try:
             reply = records.read_fit_result(result)
         except WireError as error:
-            self._intake.refuse(server, node, "malformed", str(error))
+            self._core.replies.refuse(server, node, Refusal.MALFORMED, str(error))
             return False
         is_update = result.metrics.get(records.UPDATE_KEY) is True
-        return self._intake.judge(server, node, reply, is_update)
+        return self._core.replies.judge(server, node, reply, is_update)

@@ -9,14 +9,13 @@ from flwr.common import FitRes, MetricsAggregationFn, NDArrays, Scalar, log
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
-from .. import records
+from ..flower import records
+from .failures import NOBODY
 
 EvaluateFn = Callable[
     [int, NDArrays, dict[str, Scalar]], tuple[float, dict[str, Scalar]] | None
 ]
 ConfigFn = Callable[[int], dict[str, Scalar]]
-NOBODY = 0
-"""The node that failures of unknown origin are put down to."""
 
 
 def node_of(cid: str) -> int:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..server import LasgServer
-from ..vectors import Layout
+from ..config import LasgConfig
+from ..layout import Layout
+from ..protocol import LasgServer
 
 
 class Model:
@@ -39,13 +40,13 @@ class Model:
         self.buffers = self.layout.flatten(named, "buffer")
         self.integers = self.layout.integers(named)
 
-    def server(self, **options: Any) -> LasgServer:
-        """Return a new server for this model; `options` are `LasgServer`'s."""
+    def server(self, config: LasgConfig) -> LasgServer:
+        """Return a new server for this model."""
         return LasgServer(
             self.theta,
+            config,
             model_bytes=self.layout.packed_bytes,
             buffers=self.buffers,
-            **options,
         )
 
     def packed(self, server: LasgServer) -> NDArray[np.uint8]:

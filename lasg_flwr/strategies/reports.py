@@ -1,17 +1,22 @@
-"""What a run says of itself: the log, a file of JSON lines, TensorBoard."""
+"""What a run says of itself: its result, metrics, log, JSON lines, TensorBoard."""
 
 import importlib
 import json
 from collections.abc import Callable
-from logging import DEBUG, INFO
+from dataclasses import dataclass, field
+from logging import DEBUG, INFO, WARNING
 from pathlib import Path
 from typing import Any
 
+from flwr.app import MetricRecord, RecordDict
 from flwr.common import log
+from flwr.serverapp.strategy import Result
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from ..ledger import Ledger
-from ..rounds import RoundReport
+from ..protocol.rounds import RoundReport
 
+MetricsAggregation = Callable[[list[RecordDict], str], MetricRecord]
 Sink = Callable[[dict[str, Any]], None]
 
 
@@ -70,7 +75,7 @@ def _to_log(fields: dict[str, Any]) -> None:
         "lasg: round %(round)d: contacted %(contacted)d, uploaded %(uploaded)d, "
         "skipped %(skipped)d, failed %(failed)d"
     )
-    if not fields["failed"] == fields["contacted"] > 0:  # silence saves nothing
+    if not fields["failed"] == fields["contacted"] > 0:
         line += "; %(saved_bytes)d payload bytes saved so far"
     log(INFO, line, fields)
     log(DEBUG, "lasg: %s", fields)
@@ -103,3 +108,82 @@ def _tensorboard(folder: Path) -> Sink:
         writer.flush()
 
     return write
+
+
+@dataclass(repr=False)
+class LasgResult(Result):
+    """Flower's `Result` with the ledger of the run.
+
+    Attributes
+    ----------
+    ledger : Ledger
+        What was sent, and what dense SGD would have sent. The same figures stand in
+        ``train_metrics_clientapp`` after every round, as ``lasg-uploads`` and so on.
+    """
+
+    ledger: Ledger = field(default_factory=Ledger)
+
+    def __repr__(self) -> str:
+        """Show Flower's result, and the last figures of the ledger."""
+        trained = self.train_metrics_clientapp.items()
+        plain = Result(
+            arrays=self.arrays,
+            train_metrics_clientapp={k: app_metrics(m) for k, m in trained},
+            evaluate_metrics_clientapp=self.evaluate_metrics_clientapp,
+            evaluate_metrics_serverapp=self.evaluate_metrics_serverapp,
+        )
+        counts = "\n".join(f"\t{k}: {v}" for k, v in self.ledger.as_metrics().items())
+        return f"{plain!r}\nLazy aggregation:\n{counts}"
+
+
+def app_metrics(metrics: MetricRecord) -> MetricRecord:
+    """Return the metrics without the ledger's, which the log has in a line of its own.
+
+    Examples
+    --------
+    >>> app_metrics(MetricRecord({"loss": 0.5, "lasg-uploads": 3}))
+    {'loss': 0.5}
+    """
+    own = {name: v for name, v in metrics.items() if not name.startswith("lasg-")}
+    return MetricRecord(own)
+
+
+class Metrics:
+    """Aggregates the metrics of a round; what cannot be aggregated ends no run.
+
+    Clients choose names, types and weights of what they report: two that do not go
+    together, or weights of zero, make an aggregation function raise.
+
+    Parameters
+    ----------
+    function : callable, optional
+        ``function(contents, weighted_by_key) -> MetricRecord``; Flower's own if left
+        out.
+    weighted_by_key : str
+        The metric that is the weight.
+    """
+
+    def __init__(
+        self, function: MetricsAggregation | None, weighted_by_key: str
+    ) -> None:
+        self.function = function or aggregate_metricrecords
+        self.weighted_by_key = weighted_by_key
+        self._warned = False
+
+    def aggregate(self, contents: list[RecordDict]) -> MetricRecord | None:
+        """Return the aggregate; None of nothing, or if the function raises."""
+        if not contents:
+            return None
+        try:
+            return self.function(contents, self.weighted_by_key)
+        except Exception as error:
+            log(
+                DEBUG if self._warned else WARNING,
+                "lasg: the metrics of %d clients could not be aggregated, and are left "
+                "out: %s: %s",
+                len(contents),
+                type(error).__name__,
+                error,
+            )
+            self._warned = True
+            return None

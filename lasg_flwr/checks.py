@@ -1,0 +1,104 @@
+"""Numbers that users give: one converter for real and one for whole numbers."""
+
+from math import inf, isfinite
+from numbers import Integral, Real
+from typing import Any
+
+
+def real(
+    name: str,
+    value: Any,
+    *,
+    least: float = -inf,
+    above: float = -inf,
+    most: float = inf,
+    below: float = inf,
+    hint: str = "",
+) -> float:
+    """Return a finite number as a float; any `numbers.Real` will do.
+
+    Parameters
+    ----------
+    name : str
+        What the number is called in an error.
+    value : object
+        What the user gave.
+    least, above : float, optional
+        The smallest value allowed, or one that it must exceed.
+    most, below : float, optional
+        The largest value allowed, or one that it must stay below.
+    hint : str, optional
+        What the error says besides.
+
+    Raises
+    ------
+    ValueError
+        If it is no number, not finite, or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> real("c", np.float32(0.5), least=0)
+    0.5
+    >>> real("c", -1, least=0)
+    Traceback (most recent call last):
+      ...
+    ValueError: c must be finite and >= 0, got -1
+    """
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = _as_float(value)
+        inside = least <= number <= most and above < number < below
+        if isfinite(number) and inside:
+            return number
+    limits = _range(least, above, most, below)
+    raise ValueError(f"{name} must be {limits}{hint}, got {value!r}")
+
+
+def whole(
+    name: str, value: Any, *, least: int = 0, most: float = inf, hint: str = ""
+) -> int:
+    """Return a whole number as an int; any `numbers.Integral` but a bool will do.
+
+    Parameters
+    ----------
+    name, value, hint
+        See `real`.
+    least, most : int, optional
+        The range.
+
+    Raises
+    ------
+    ValueError
+        If it is no whole number, or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> whole("bits", np.int64(3), least=2, most=16)
+    3
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        number = int(value)
+        if least <= number <= most:
+            return number
+    limit = f" >= {least}" if most == inf else f" from {least} to {most}"
+    raise ValueError(f"{name} must be an integer{limit}{hint}, got {value!r}")
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer or fraction beyond all floats
+        return inf
+
+
+def _range(least: float, above: float, most: float, below: float) -> str:
+    low = least if least > -inf else above
+    high = most if most < inf else below
+    if low == -inf:
+        return "finite"
+    if high == inf:
+        return f"finite and {'>=' if least > -inf else '>'} {low:g}"
+    opening = "[" if least > -inf else "("
+    closing = "]" if most < inf else ")"
+    return f"a number in {opening}{low:g}, {high:g}{closing}"

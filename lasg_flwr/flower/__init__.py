@@ -1,0 +1,1 @@
+"""All knowledge of Flower's names and bytes that clients and strategies share."""

@@ -1,0 +1,285 @@
+"""Our messages <-> Flower records: the only place that knows the records' names.
+
+The names are always those of the NumPyClient API, so that one strategy serves clients
+of either kind. The model travels as one packed array; everything else of a request
+stands in its config, everything else of a reply in its metrics.
+"""
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.common import FitRes, Scalar
+from flwr.common.constant import SType
+from numpy.typing import NDArray
+
+from ..errors import WireError
+from ..layout import Layout
+from ..protocol.messages import Reply, Request
+
+MODEL_KEY = "lasg.model"
+HEADER_KEY = "lasg"
+UPDATE_KEY = "lasg.update"
+"""In a reply's metrics: the gradient is a pseudo-gradient, its step must be 1."""
+LAYOUT_KEY = "lasg.layout"
+APP_ARRAYS_KEY = "lasg.app-arrays"
+APP_CONFIG_KEY = "lasg.app-config"
+"""In a request's config: how the records of a Message-API app are called."""
+ARRAYS_KEY = "arrays"
+CONFIG_KEY = "config"
+EXAMPLES_KEY = "num-examples"
+
+
+def model_record(packed: NDArray[np.uint8]) -> ArrayRecord:
+    """Return the record of a packed model: one array."""
+    return ArrayRecord({MODEL_KEY: Array(packed)})
+
+
+def named_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """Return arrays as a record, under their names."""
+    return ArrayRecord({name: Array(np.asarray(a)) for name, a in arrays.items()})
+
+
+def train_content(
+    request: Request, model: ArrayRecord, layout: str, config: ConfigRecord
+) -> RecordDict:
+    """Return what a training message carries."""
+    fields = plain_config(train_config(request, layout, config))
+    return RecordDict({"fitins.parameters": model, "fitins.config": fields})
+
+
+def train_config(
+    request: Request, layout: str, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the config of a training request: the user's entries and ours."""
+    return {**config, HEADER_KEY: request.header(), LAYOUT_KEY: layout}
+
+
+def evaluate_content(
+    model: ArrayRecord, layout: str, config: ConfigRecord
+) -> RecordDict:
+    """Return what an evaluation message carries."""
+    fields = plain_config({**config, LAYOUT_KEY: layout})
+    return RecordDict({"evaluateins.parameters": model, "evaluateins.config": fields})
+
+
+def plain_config(fields: Mapping[str, Any]) -> ConfigRecord:
+    """Return a config that a NumPyClient can get.
+
+    Raises
+    ------
+    TypeError
+        If an entry is a list.
+    """
+    for name, value in fields.items():
+        if not isinstance(value, bool | int | float | str | bytes):
+            raise TypeError(
+                f"config entry {name!r} is a {type(value).__name__}: a NumPyClient "
+                "takes bool, int, float, str and bytes"
+            )
+    return ConfigRecord(dict(fields))
+
+
+def user_config(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return the entries of a client's config that are not this package's."""
+    ours = (HEADER_KEY, LAYOUT_KEY, APP_ARRAYS_KEY, APP_CONFIG_KEY)
+    return {name: value for name, value in config.items() if name not in ours}
+
+
+def read_request(
+    parameters: list[NDArray[Any]], config: Mapping[str, Scalar]
+) -> Request:
+    """Read a training request as a NumPyClient gets it.
+
+    Raises
+    ------
+    WireError
+        If it is not one of this package's, or is damaged.
+    """
+    header = config.get(HEADER_KEY)
+    if not isinstance(header, str):
+        raise WireError(
+            "the server's request carries no lazy-aggregation header: is its strategy "
+            "a LasgStrategy?"
+        )
+    theta, buffers, _ = read_layout(config).split(_packed(parameters))
+    return Request.from_header(header, theta, buffers)
+
+
+def read_model(
+    parameters: list[NDArray[Any]], config: Mapping[str, Scalar]
+) -> dict[str, NDArray[Any]]:
+    """Return the named arrays of the model that a NumPyClient got.
+
+    Raises
+    ------
+    WireError
+        If there is no packed model, or it does not fit its layout.
+    """
+    layout = read_layout(config)
+    return layout.unflatten(*layout.split(_packed(parameters)))
+
+
+def read_layout(config: Mapping[str, Scalar]) -> Layout:
+    """Return the layout that travels in a request's config."""
+    text = config.get(LAYOUT_KEY)
+    if not isinstance(text, str):
+        raise WireError(
+            "the server's message carries no model layout: is its strategy a "
+            "LasgStrategy?"
+        )
+    return Layout.from_json(text)
+
+
+def _packed(parameters: list[NDArray[Any]]) -> NDArray[np.uint8]:
+    if len(parameters) != 1:
+        raise WireError(f"expected one packed array, the message has {len(parameters)}")
+    return parameters[0]
+
+
+def reply_parts(
+    reply: Reply | None, metrics: Mapping[str, Scalar]
+) -> tuple[list[NDArray[Any]], dict[str, Scalar]]:
+    """Return arrays and metrics of a NumPyClient's fit result; None is an empty one."""
+    if reply is None:
+        return [], {}
+    arrays = [np.frombuffer(body, np.uint8)] if (body := reply.body()) else []
+    values = plain_scalars(metrics)
+    return cast(list[NDArray[Any]], arrays), {**values, HEADER_KEY: reply.header()}
+
+
+def plain_scalars(values: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Return metrics with NumPy's scalars made Python's, which Flower insists on."""
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in values.items()
+    }
+
+
+def field(
+    found: Mapping[str, ConfigRecord] | Mapping[str, MetricRecord],
+    record: str,
+    name: str,
+) -> Any:
+    """Return one field of one record, None where either is missing."""
+    return found[record].get(name) if record in found else None
+
+
+def read_reply(content: RecordDict) -> Reply | None:
+    """Read a training reply; None for one without a header, which says nothing.
+
+    Raises
+    ------
+    WireError
+        If the reply is malformed.
+    """
+    header = field(content.config_records, "fitres.metrics", HEADER_KEY)
+    if header is None:
+        return None
+    if not isinstance(header, bytes):
+        raise WireError("malformed: the header of a reply is not bytes")
+    arrays = content.array_records.get("fitres.parameters")
+    if arrays is None or len(arrays) != 1:
+        raise WireError("malformed: a reply must have exactly one array")
+    (array,) = arrays.values()
+    if array.data and array.stype != SType.NUMPY:
+        raise WireError(f"malformed: the array of a reply is a {array.stype[:40]!r}")
+    return Reply.from_header(header, read_body(array.data) if array.data else b"")
+
+
+def read_fit_result(result: FitRes) -> Reply | None:
+    """Read a training reply of Flower's older API, likewise.
+
+    Raises
+    ------
+    WireError
+        If the reply is malformed.
+    """
+    header, tensors = result.metrics.get(HEADER_KEY), result.parameters.tensors
+    if header is None:
+        return None
+    if not isinstance(header, bytes) or len(tensors) > 1:
+        raise WireError("malformed: no header, or more than one array")
+    return Reply.from_header(header, read_body(tensors[0]) if tensors else b"")
+
+
+def read_body(data: bytes) -> bytes:
+    """Return payload and buffers out of a reply's array, as NumPy's `save` wrote it.
+
+    The header is compared with what is there, so that no memory is taken on its word.
+
+    Raises
+    ------
+    WireError
+        If it is no vector of bytes.
+    """
+    file = BytesIO(data)
+    try:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    except Exception as error:  # whatever NumPy's parser raises
+        raise WireError(f"malformed: the array of a reply: {error}") from None
+    start = file.tell()
+    if dtype != np.uint8 or shape != (len(data) - start,):
+        raise WireError("malformed: the array of a reply is no vector of bytes")
+    return data[start:]
+
+
+def is_update(content: RecordDict) -> bool:
+    """Return whether a training reply is about a pseudo-gradient."""
+    return field(content.config_records, "fitres.metrics", UPDATE_KEY) is True
+
+
+def train_metrics(content: RecordDict) -> RecordDict:
+    """Return a reply's own metrics in the form that aggregation functions expect."""
+    return _metrics(content, "fitres", {})
+
+
+def evaluate_metrics(
+    content: RecordDict, weighted_by_key: str = EXAMPLES_KEY
+) -> RecordDict:
+    """Return an evaluation reply's loss and metrics, likewise.
+
+    A Message-API app's reply is in that form already.
+
+    Raises
+    ------
+    WireError
+        If the reply is not one of a NumPyClient.
+    """
+    for record in content.metric_records.values():
+        if weighted_by_key in record:
+            return content
+    loss = field(content.metric_records, "evaluateres.loss", "loss")
+    if not isinstance(loss, float | int):
+        raise WireError("malformed: an evaluation reply without a loss")
+    return _metrics(content, "evaluateres", {"loss": loss})
+
+
+def _metrics(
+    content: RecordDict, prefix: str, values: dict[str, float | int]
+) -> RecordDict:
+    examples = field(content.metric_records, f"{prefix}.num_examples", "num_examples")
+    if not isinstance(examples, int) or examples < 0:
+        raise WireError("malformed: a reply without its number of examples")
+    found: dict[str, Any] = {EXAMPLES_KEY: examples, **values}
+    reported = content.config_records.get(f"{prefix}.metrics") or ConfigRecord()
+    for name, value in reported.items():
+        if name not in (HEADER_KEY, UPDATE_KEY) and isinstance(value, float | int):
+            found[name] = int(value) if isinstance(value, bool) else value
+    return RecordDict({"metrics": MetricRecord(found)})
+
+
+def app_keys(arrays: str, config: str) -> dict[str, str]:
+    """Return the config entries that tell `app_content` other names than the usual."""
+    asked = {APP_ARRAYS_KEY: arrays, APP_CONFIG_KEY: config}
+    usual = {APP_ARRAYS_KEY: ARRAYS_KEY, APP_CONFIG_KEY: CONFIG_KEY}
+    return {key: name for key, name in asked.items() if name != usual[key]}

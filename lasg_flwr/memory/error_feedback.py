@@ -1,0 +1,128 @@
+"""Error feedback (sparse local SGD): what an upload leaves out goes into the next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from ..codecs import Codec, spec_of, wire
+from ..errors import CodecSizeError
+from ..vectors import F32, F64, frozen
+from .base import (
+    Encoded,
+    Generators,
+    Member,
+    Memory,
+    Slots,
+    Sum,
+    Upload,
+    accept,
+    add,
+    encoded,
+)
+
+
+class Residual(NamedTuple):
+    """What the worker keeps: e_m if this upload is accepted, and if it is lost."""
+
+    accepted: F64
+    lost: F64
+
+
+class Heard(NamedTuple):
+    """What the server keeps of a worker: whether it counts in W."""
+
+    in_sum: bool = False
+
+
+@dataclass
+class RoundSum(Sum):
+    """S of the last round, and what this one has brought so far."""
+
+    incoming: F64 | None = None
+
+
+@dataclass(frozen=True)
+class ErrorFeedback(Memory):
+    """Send encode(e_m + u); e_m ← e_m + u − decode, in float64.
+
+    ∇^k is the mean of this round's uploads, and nothing is reused. A worker whose
+    upload is missing counts as 0; it keeps the rest in its e_m. A merely unbiased codec
+    is damped, as error feedback needs a contraction.
+    """
+
+    name: ClassVar[str] = "error-feedback"
+    held: ClassVar[str] = "per-worker"
+    worker_state = Residual
+    member_state = Heard
+    sum_state = RoundSum
+    damps_full: ClassVar[bool] = True
+
+    def check(self, codecs: Sequence[Codec], decided_by: str) -> None:
+        """Raise ValueError for a rule that skips: there is nothing to reuse."""
+        if decided_by != "nobody":
+            raise ValueError(
+                "error memory reuses nothing, so no rule can skip under it: choose "
+                "rule='sgd', or memory='innovation'"
+            )
+
+    def check_size(self, codecs: Sequence[Codec], size: int) -> None:
+        """Raise `CodecSizeError` if a codec keeps more coordinates than there are."""
+        super().check_size(codecs, size)
+        for codec in codecs:
+            k = codec.most_kept
+            if k is not None and k > size:
+                raise CodecSizeError(
+                    f"codec {spec_of(codec)!r} keeps more coordinates than the model "
+                    f"has: choose k in [1, {size}], or a fraction in (0, 1]"
+                )
+
+    def encode(
+        self,
+        codec: Codec,
+        full_codec: Codec,
+        g: F32,
+        slots: Slots[Residual],
+        rng: Generators,
+    ) -> Encoded:
+        """Encode e_m + g."""
+        e = _residual(slots)
+        total = g.astype(np.float64) if e is None else e + g
+        x = total.astype(np.float32)
+        payload = encoded(full_codec, x, rng)
+        gain = full_codec.innovation_gain(x.size)
+        decoded = wire.decode(payload, full_codec, x.size, gain)
+        return Encoded(
+            "full", payload, Residual(frozen(total - decoded), frozen(total))
+        )
+
+    def apply(self, state: RoundSum, member: Member, upload: Upload) -> None:
+        """Add the upload to this round's sum."""
+        if state.incoming is None:
+            state.incoming = np.zeros_like(state.total)
+        add(state.incoming, upload.decoded, member.weight)
+        if not member.memory.in_sum:
+            state.weight += member.weight
+            member.memory = Heard(True)
+        accept(member, upload)
+
+    def settle(self, state: RoundSum) -> None:
+        """Take the sum of this round for S."""
+        arrived, state.incoming = state.incoming, None
+        state.total = np.zeros_like(state.total) if arrived is None else arrived
+
+    def remove(self, state: RoundSum, member: Member) -> None:
+        """Count the worker no more; by its id it knows later what was accepted."""
+        if member.memory.in_sum:
+            state.weight -= member.weight
+            member.memory = Heard()
+
+
+def _residual(slots: Slots[Residual]) -> F64 | None:
+    """Return e_m: what past uploads of this run left out, lost ones included."""
+    if slots.base is None and not slots.same_run:
+        return None  # the state is another run's
+    if slots.pending is not None:
+        return slots.pending.accepted if slots.accepted else slots.pending.lost
+    return None if slots.committed is None else slots.committed.accepted

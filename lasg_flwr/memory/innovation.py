@@ -1,0 +1,76 @@
+"""Innovation memory (LAQ, EF21, CLAG): an upload is the difference to the last one.
+
+Stable only if decode∘encode contracts, E‖C(x) − x‖² ≤ (1−α)‖x‖² with α > 0; a merely
+unbiased codec is damped to Q/(1+ω), which does.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from ..codecs import Codec, wire
+from ..vectors import F32, F64, frozen
+from .base import Encoded, Generators, Slots, Upload, encoded
+from .per_worker import Held, PerWorker
+
+
+class LastGradient(NamedTuple):
+    """What the worker keeps: h_m, what the server decodes to, if it is needed later."""
+
+    h: F32 | F64 | None
+
+
+@dataclass(frozen=True)
+class Innovation(PerWorker):
+    """Send encode(g − h_m), or encode(g) without h_m; both sides then hold the same."""
+
+    name: ClassVar[str] = "innovation"
+    worker_state = LastGradient
+
+    @property
+    def sends_innovations(self) -> bool:
+        """False under a lossless codec: g itself is as short."""
+        return not self.lossless
+
+    def encode(
+        self,
+        codec: Codec,
+        full_codec: Codec,
+        g: F32,
+        slots: Slots[LastGradient],
+        rng: Generators,
+    ) -> Encoded:
+        """Encode g − h_m where h_m is known, else g."""
+        if (
+            self.sends_innovations
+            and slots.base is not None
+            and slots.base.h is not None
+        ):
+            return encode_innovation(codec, g, slots.base.h, rng)
+        return encode_full(
+            full_codec, g, np.float32 if self.sends_innovations else None, rng
+        )
+
+    def keep(self, h: F32, upload: Upload) -> Held:
+        """Hold h_m."""
+        return Held(True, h)
+
+
+def encode_innovation(codec: Codec, g: F32, h: F32 | F64, rng: Generators) -> Encoded:
+    """Encode g − h; a merely unbiased codec is damped."""
+    x = np.asarray(g - h, np.float32)
+    payload = encoded(codec, x, rng)
+    decoded = wire.decode(payload, codec, x.size, codec.innovation_gain(x.size))
+    return Encoded("innovation", payload, LastGradient(frozen(h + decoded)))
+
+
+def encode_full(
+    codec: Codec, g: F32, precision: type[np.floating[Any]] | None, rng: Generators
+) -> Encoded:
+    """Encode g; keep what it decodes to in this precision, None for not at all."""
+    payload = encoded(codec, g, rng)
+    if precision is None:
+        return Encoded("full", payload, LastGradient(None))
+    decoded = wire.decode(payload, codec, g.size)
+    return Encoded("full", payload, LastGradient(frozen(decoded.astype(precision))))

@@ -1,0 +1,126 @@
+"""The server's half that holds every h_m, shared by innovation and gradient memory."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from ..codecs import codec_from, wire
+from ..vectors import F32, F64, frozen
+from .base import Member, Memory, Sum, Upload, accept, add
+
+
+class Held(NamedTuple):
+    """What the server keeps of one worker.
+
+    Attributes
+    ----------
+    in_sum : bool
+        Whether h_m is part of S.
+    h : ndarray, shape (p,), optional
+        h_m, as a vector.
+    payload, codec : bytes, str
+        Or the bytes that it came in, and what they are encoded with.
+    """
+
+    in_sum: bool = False
+    h: F32 | None = None
+    payload: bytes = b""
+    codec: str = ""
+
+
+@dataclass
+class HeldSum(Sum):
+    """S, and the round's changes to it.
+
+    Attributes
+    ----------
+    members : int
+        How many workers are part of S.
+    replaced : int
+        How many of them this round has brought.
+    incoming, outgoing : ndarray, shape (p,), optional
+        Weighted sums of what this round adds and takes away.
+    """
+
+    members: int = 0
+    replaced: int = 0
+    incoming: F64 | None = None
+    outgoing: F64 | None = None
+
+
+class PerWorker(Memory):
+    """Every h_m is held, so any upload can replace it and any worker can leave.
+
+    A round in which every worker replaces its h_m builds S anew from zero, in key
+    order: that is how `Always` with `Dense` comes out as SGD to the bit.
+    """
+
+    held: ClassVar[str] = "per-worker"
+    member_state = Held
+    sum_state = HeldSum
+
+    @abstractmethod
+    def keep(self, h: F32, upload: Upload) -> Held:
+        """Return what to hold of an upload that decodes to `h`."""
+
+    def apply(self, state: HeldSum, member: Member, upload: Upload) -> None:
+        """Replace or add the worker's h_m."""
+        if state.incoming is None:
+            state.incoming = np.zeros_like(state.total)
+        new = upload.decoded
+        if member.memory.in_sum:
+            old = held_by(member, state.total.size)
+            if state.outgoing is None:
+                state.outgoing = np.zeros_like(state.total)
+            add(state.outgoing, old, member.weight)
+            if upload.kind == "innovation":
+                new = frozen(old + new)
+        else:
+            state.weight += member.weight
+            state.members += 1
+        state.replaced += 1
+        add(state.incoming, new, member.weight)
+        member.memory = self.keep(new, upload)
+        accept(member, upload)
+
+    def settle(self, state: HeldSum) -> None:
+        """Set S to Σ w h: from zero if all were replaced, else S − old + new."""
+        if state.incoming is None:
+            return
+        if state.replaced == state.members:
+            state.total = state.incoming
+        else:
+            if state.outgoing is not None:
+                state.total -= state.outgoing
+            state.total += state.incoming
+        state.incoming = state.outgoing = None
+        state.replaced = 0
+
+    def remove(self, state: HeldSum, member: Member) -> None:
+        """Subtract the worker's h_m."""
+        if member.memory.in_sum:
+            add(state.total, held_by(member, state.total.size), -member.weight)
+            state.weight -= member.weight
+            state.members -= 1
+        if state.members == 0:
+            state.total = np.zeros_like(state.total)
+            state.weight = 0.0
+        member.memory, member.id = Held(), None
+
+
+def held_by(member: Member, size: int) -> F32:
+    """Return h_m of a worker that is part of S.
+
+    Raises
+    ------
+    ValueError
+        If nothing is held of it.
+    """
+    kept: Held = member.memory
+    if kept.h is not None:
+        return kept.h
+    if not kept.payload:
+        raise ValueError(f"nothing is held of worker {member.key}")
+    return wire.decode(kept.payload, codec_from(kept.codec), size)

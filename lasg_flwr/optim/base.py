@@ -1,0 +1,124 @@
+"""What every server step offers: θ^{k+1} = step(θ^k, ∇^k), and the state it owns."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from ..checks import real
+from ..registry import Registry
+from ..vectors import F32, F64
+from .schedules import Schedule, schedule_from
+
+S = TypeVar("S", bound=NamedTuple)
+
+
+@dataclass(frozen=True)
+class ServerStep(ABC, Generic[S]):
+    """How the server moves θ along ∇^k.
+
+    A step is a frozen value; what it remembers is a NamedTuple of arrays and numbers
+    that goes in and out of `update`, and is saved without anybody naming its fields.
+
+    Parameters
+    ----------
+    rate : float or Schedule (default: 0.1)
+        η_k.
+    """
+
+    name: ClassVar[str]
+    state: ClassVar[type[Any] | None] = None
+    """The type of what is remembered, or None for nothing."""
+
+    rate: float | Schedule = 0.1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rate, Schedule):
+            object.__setattr__(self, "rate", real("rate", self.rate, above=0.0))
+
+    @classmethod
+    def check_registration(cls, known: Mapping[str, Any]) -> None:
+        """Raise ValueError if a step from outside this package is not complete."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """η_k, as a function of k."""
+        return schedule_from(self.rate, "rate")
+
+    @property
+    def is_one(self) -> bool:
+        """Whether the step is plain SGD with η_0 = 1, as updates of a model need."""
+        return False
+
+    def default_c(self) -> float:
+        """Return the default threshold constant of this step.
+
+        Raises
+        ------
+        ValueError
+            For steps other than SGD, which have none.
+        """
+        raise ValueError(
+            f"the server step {self.name!r} has no default for c: pass one with the "
+            "rule, such as WK2(c=...)"
+        )
+
+    def init(self, size: int) -> S | None:
+        """Return the state before the first step, for p = `size`."""
+        return None
+
+    def update(
+        self, theta: F32, gradient: F64, k: int, state: S | None
+    ) -> tuple[F32, S | None]:
+        """Return θ^{k+1}, computed in float64 and rounded once, and the new state.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (p,), float32
+            θ^k.
+        gradient : ndarray, shape (p,), float64
+            ∇^k.
+        k : int
+            The round.
+        state : NamedTuple, optional
+            What `init` or the last step returned.
+        """
+        direction, state = self.direction(gradient, state)
+        step = direction * -self.schedule(k)
+        step += theta
+        with np.errstate(over="ignore"):
+            return step.astype(np.float32), state
+
+    @abstractmethod
+    def direction(self, gradient: F64, state: S | None) -> tuple[F64, S | None]:
+        """Return what −η_k scales, and the new state; the arguments stay."""
+
+
+STEPS: Registry[ServerStep[Any]] = Registry("step", ServerStep)  # type: ignore[type-abstract]
+"""All server steps, by name."""
+
+
+def step_from(choice: "float | str | ServerStep[Any]") -> ServerStep[Any]:
+    """Return a server step: a number is plain SGD's learning rate.
+
+    Parameters
+    ----------
+    choice : float, str or ServerStep
+        A number, a string form such as ``"adam:rate=0.01"``, or an object.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or the learning rate is out of range.
+
+    Examples
+    --------
+    >>> step_from(0.5).name, step_from("momentum:rate=0.1,beta=0.8").beta
+    ('sgd', 0.8)
+    """
+    if isinstance(choice, Real) and not isinstance(choice, bool):
+        return STEPS.classes["sgd"](float(choice))
+    return STEPS.parse(choice)

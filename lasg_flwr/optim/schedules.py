@@ -1,0 +1,159 @@
+"""Step sizes η_k, and what the theorems allow."""
+
+from dataclasses import dataclass
+from math import isfinite, sqrt
+
+from ..checks import real
+
+
+@dataclass(frozen=True)
+class Constant:
+    """η_k = η.
+
+    Examples
+    --------
+    >>> Constant(0.1)(1000)
+    0.1
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.value) and self.value > 0):
+            raise ValueError(f"a step size must be finite and > 0, got {self.value!r}")
+
+    def __call__(self, k: int) -> float:
+        """Return η_k."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Decreasing:
+    """η_k = 2 / (μ (k + K_0)), the steps of Theorem 3.
+
+    Examples
+    --------
+    >>> Decreasing(mu=0.5, k0=4.0)(0)
+    1.0
+    """
+
+    mu: float
+    k0: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("mu", self.mu), ("k0", self.k0)):
+            if not (isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be finite and > 0, got {value!r}")
+
+    def __call__(self, k: int) -> float:
+        """Return η_k."""
+        return 2.0 / (self.mu * (k + self.k0))
+
+
+Schedule = Constant | Decreasing
+
+
+def schedule_from(choice: float | Schedule, name: str = "learning_rate") -> Schedule:
+    """Return a schedule; a number is a constant one.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or not finite and > 0.
+    """
+    if isinstance(choice, Schedule):
+        return choice
+    return Constant(real(name, choice, above=0.0))
+
+
+def square_root_step(
+    c_eta: float, rounds: int, smoothness: float, workers: int, max_delay: int
+) -> Constant:
+    """Return the step of Theorem 1: min{1/(2L + (4/3)√M·D·L), c_η/√K}.
+
+    Parameters
+    ----------
+    c_eta : float
+        c_η.
+    rounds : int
+        K, the number of rounds.
+    smoothness : float
+        L of the loss.
+    workers, max_delay : int
+        M and D.
+
+    Examples
+    --------
+    >>> square_root_step(1.0, 100, smoothness=0.01, workers=1, max_delay=1)
+    Constant(value=0.1)
+    """
+    largest = 1 / (2 * smoothness + 4 / 3 * sqrt(workers) * max_delay * smoothness)
+    return Constant(min(largest, c_eta / sqrt(rounds)))
+
+
+def decreasing_step(
+    mu: float, smoothness: float, workers: int, max_delay: int
+) -> Decreasing:
+    """Return the steps of Theorem 3, K_0 = max{2(L + (2/3)√M·D·L)/μ, 16D}.
+
+    Parameters
+    ----------
+    mu : float
+        Constant of the Polyak-Łojasiewicz condition.
+    smoothness : float
+        L of the loss.
+    workers, max_delay : int
+        M and D.
+
+    Examples
+    --------
+    >>> decreasing_step(1.0, 1.0, workers=4, max_delay=10).k0
+    160.0
+    """
+    root = 2 * (smoothness + 2 / 3 * sqrt(workers) * max_delay * smoothness) / mu
+    return Decreasing(mu, max(root, 16.0 * max_delay))
+
+
+_THEOREMS = {1: (12, 18), 2: (16, 24), 3: (24, 18)}
+
+
+def largest_c(
+    theorem: int,
+    step: float,
+    smoothness: float,
+    workers: int,
+    max_delay: int,
+    d_max: int,
+) -> float:
+    """Return the largest c of Theorem 1, 2 (quantized) or 3, as their proofs have it.
+
+    c ≤ min{d_max/(a·D·η²), d_max·√M·L²/b}, with (a, b) = (12, 18), (16, 24) and
+    (24, 18). The statement of Theorem 1 prints it without d_max, its proof has it.
+
+    Parameters
+    ----------
+    theorem : {1, 2, 3}
+        Which.
+    step : float
+        η, or η_0 for Theorem 3.
+    smoothness : float
+        L of the loss.
+    workers, max_delay, d_max : int
+        M, D and d_max.
+
+    Raises
+    ------
+    ValueError
+        For another theorem.
+
+    Examples
+    --------
+    >>> largest_c(1, 0.25, smoothness=10.0, workers=1, max_delay=4, d_max=12)
+    4.0
+    """
+    if theorem not in _THEOREMS:
+        raise ValueError(f"theorem must be 1, 2 or 3, got {theorem!r}")
+    a, b = _THEOREMS[theorem]
+    return min(
+        d_max / (a * max_delay * step**2), d_max * sqrt(workers) * smoothness**2 / b
+    )

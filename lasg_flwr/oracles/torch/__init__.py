@@ -1,0 +1,5 @@
+"""PyTorch models as oracles."""
+
+from .oracle import TorchOracle
+
+__all__ = ["TorchOracle"]

@@ -1,0 +1,7 @@
+"""The protocol: two state machines, what they say, and what they keep."""
+
+from .server import LasgServer
+from .state import ServerState, Slot, WorkerState
+from .worker import LasgWorker, Task
+
+__all__ = ["LasgServer", "LasgWorker", "ServerState", "Slot", "Task", "WorkerState"]

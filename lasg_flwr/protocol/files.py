@@ -1,0 +1,146 @@
+"""Atomic save and load of arrays with JSON metadata, as safetensors files."""
+
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ..errors import CheckpointError, StateInUseError
+
+Arrays = dict[str, NDArray[Any]]
+_META = "lasg"
+_HEX_DIGITS = 32
+"""Length of the checksum that stands before the metadata."""
+
+
+def to_bytes(arrays: Mapping[str, NDArray[Any]], meta: dict[str, Any]) -> bytes:
+    """Serialise arrays and metadata.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        Any dtypes that safetensors knows.
+    meta : dict
+        JSON-ready values.
+    """
+    contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    text = json.dumps(meta, separators=(",", ":"))
+    # one entry: safetensors writes several in any order, and equal states must be equal
+    return save(contiguous, {_META: _checksum(contiguous, text) + text})
+
+
+def _checksum(arrays: Arrays, text: str) -> str:
+    """Return a digest of metadata, and of every array's name, form and content."""
+    digest = blake2b(text.encode(), digest_size=16)
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def from_bytes(data: bytes) -> tuple[Arrays, dict[str, Any]]:
+    """Undo `to_bytes`.
+
+    Raises
+    ------
+    CheckpointError
+        If the bytes are damaged.
+    """
+    try:
+        (length,) = struct.unpack_from("<Q", data)
+        header = json.loads(data[8 : 8 + length])["__metadata__"]
+        arrays, entry = load(data), header[_META]
+        checksum, text = entry[:_HEX_DIGITS], entry[_HEX_DIGITS:]
+        if _checksum(arrays, text) != checksum:
+            raise ValueError("its checksum does not match: it was damaged")
+        return arrays, json.loads(text)
+    except (SafetensorError, struct.error, KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"cannot read a checkpoint: {error}") from None
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves the old or the new one, never a half one.
+
+    The new one grows under a name of its own, which the next write takes over if a
+    crash leaves it behind. Two writers of one path must keep each other out
+    (``locked``).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    growing = path.with_name(f".{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(os.open(growing, flags, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    growing.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        directory = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Load what `to_bytes` made and `write` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or damaged.
+    """
+    try:
+        return from_bytes(path.read_bytes())
+    except (OSError, CheckpointError) as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error}") from None
+
+
+@contextmanager
+def locked(path: Path, seconds: float, refusal: str) -> Iterator[None]:
+    """Keep other processes out; the system frees the lock of one that died.
+
+    Parameters
+    ----------
+    path : Path
+        The lock's file, made if it does not exist.
+    seconds : float
+        How long to wait for another process that is about to end.
+    refusal : str
+        What to say if it does not.
+
+    Raises
+    ------
+    StateInUseError
+        If another process has the lock for longer than `seconds`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=seconds, poll_interval=0.02)
+    held = True
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StateInUseError(refusal) from None
+    except (NotImplementedError, OSError):  # some network file systems have no locks
+        held = False
+    try:
+        yield
+    finally:
+        if held:
+            lock.release()

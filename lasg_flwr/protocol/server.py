@@ -1,0 +1,305 @@
+"""The server's state machine: ask, keep what is valid, and move θ."""
+
+import secrets
+from collections.abc import Iterable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ..codecs.assignment import assigned_codecs
+from ..config import LasgConfig
+from ..errors import LasgError
+from ..ledger import Ledger
+from ..memory import Upload
+from ..rules.threshold import StepHistory
+from ..vectors import F32, finite_vector, frozen, is_finite, squared_distance
+from .buffers import BufferMean, dense_bytes
+from .contact import Distances, contact
+from .messages import SESSION_BYTES, Reply, Request, upload_id
+from .norm_filter import NormFilter
+from .refusals import Refusal, RefusedReply
+from .roster import IterateStore, Roster, WorkerRecord
+from .rounds import Kept, OpenRound, RoundReport, Verdict, decoded
+
+_KEPT = Verdict(True)
+
+
+class LasgServer:
+    """The server's half of the protocol, without any transport.
+
+    A round is `open_round`, any number of `receive`, and `close_round`.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (p,)
+        θ^0.
+    config : LasgConfig (default: LasgConfig())
+        Everything that the run is told.
+    model_bytes : int, optional
+        Length of the packed model that is sent, for the ledger; left out, that of θ
+        and the buffers.
+    buffers : ndarray, shape (B,), optional
+        The first values of the model's buffers (BatchNorm statistics). The server keeps
+        the weighted mean of those that come along with a round's uploads.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (p,), float32
+        θ^k, read-only.
+    round : int
+        k.
+    ledger : Ledger
+        What was sent.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or does not go together with the config.
+    """
+
+    def __init__(
+        self,
+        theta: NDArray[Any],
+        config: LasgConfig | None = None,
+        *,
+        model_bytes: int | None = None,
+        buffers: NDArray[Any] | None = None,
+    ) -> None:
+        config = LasgConfig() if config is None else config
+        self.config, self.settings = config, config.settings
+        self.rule, self.step = config.rule_object, config.step_object
+        self.memory = self.settings.memory_object
+        self.theta = finite_vector(theta, "theta", 1)
+        size = self.theta.size
+        self.memory.check_size(assigned_codecs(self.settings.codec), size)
+        self.sum = self.memory.start(size)
+        self.step_state = self.step.init(size)
+        self.session = secrets.token_bytes(SESSION_BYTES)
+        self.round = 0
+        self.history = StepHistory(self.rule.d_max)
+        self.roster = Roster()
+        self.iterates = IterateStore()
+        self.ledger = Ledger()
+        self.norm_filter = NormFilter(config.norm_bound)
+        self.buffer_mean = BufferMean(buffers)
+        self.model_bytes = model_bytes or self.theta.nbytes + self.buffers.nbytes
+        self._open: OpenRound | None = None
+
+    @property
+    def buffers(self) -> F32:
+        """The buffers that go out with θ^k, read-only."""
+        return self.buffer_mean.values
+
+    @property
+    def threshold(self) -> float:
+        """T^k of the round to come."""
+        return self.history.threshold(self.config.threshold_constant)
+
+    def introduce(self, node: int, key: int, examples: int = 1) -> None:
+        """Tell the server the key of a node ahead of its first reply.
+
+        Raises
+        ------
+        DuplicateKeyError
+            If another node has that key.
+        ValueError
+            If the rule does not know the worker.
+        """
+        self.check_between_rounds("introduce a worker")
+        self.rule.check_key(key)
+        self.roster.introduce(self._new_record(key, node, examples))
+
+    def open_round(self, nodes: Iterable[int]) -> list[tuple[int, Request]]:
+        """Start round k: return the requests to send.
+
+        Parameters
+        ----------
+        nodes : iterable of int
+            The nodes that this round can reach (a sample of all, for instance).
+
+        Returns
+        -------
+        list of (int, Request)
+            Nodes to contact; the others are left alone this round.
+        """
+        self.check_between_rounds("open a round")
+        opened = OpenRound(self.session, self.round, self.threshold)
+        distances = Distances(self.theta, self.iterates)
+        requests = []
+        reachable = 0
+        for node in nodes:
+            reachable += 1
+            record = self.roster.at(node)
+            threshold, k = opened.threshold, self.round
+            force = contact(self.rule, self.memory, record, k, threshold, distances)
+            if force is None:
+                continue
+            request = self._request(record, force, threshold)
+            opened.ask(node, request, record)
+            requests.append((node, request))
+        self._open = opened
+        self.ledger.count_requests(
+            reachable,
+            len(requests),
+            self.model_bytes,
+            dense_bytes(self.theta) + dense_bytes(self.buffers),
+        )
+        return requests
+
+    def receive(self, node: int, reply: Reply) -> Verdict:
+        """Keep a reply if it is valid; anything else changes nothing but a counter.
+
+        Parameters
+        ----------
+        node : int
+            Where it came from, as the transport knows it.
+        reply : Reply
+            What it says.
+        """
+        self.ledger.uplink_bytes += len(reply.payload) + len(reply.buffers)
+        current = self._open
+        try:
+            if current is None:
+                raise RefusedReply(Refusal.OTHER_ROUND, "no round is open")
+            self._keep(current, node, reply)
+        except RefusedReply as refused:
+            self.refuse(refused.reason)
+            return Verdict(False, refused.reason, str(refused))
+        for kept in current.ready():
+            self._apply(current, kept)
+        return _KEPT
+
+    def refuse(self, reason: Refusal) -> None:
+        """Count a reply that was refused, also one that could not even be read."""
+        self.ledger.refused[str(reason)] += 1
+        if self._open is not None:
+            self._open.refused += 1
+
+    def close_round(self) -> RoundReport:
+        """Apply what was kept, in key order, move θ, and go on to round k + 1.
+
+        Raises
+        ------
+        LasgError
+            If no round is open, or θ^{k+1} is not finite.
+        """
+        if self._open is None:
+            raise LasgError("no round is open: call open_round first")
+        current = self._open
+        for kept in current.rest():
+            self._apply(current, kept)
+        self._open = None
+        self.norm_filter.settle()
+        self.memory.settle(self.sum)
+        self.buffer_mean.settle()
+        moved = self._move()
+        new_start = self._maybe_new_start()
+        self.round += 1
+        self.iterates.drop_until(self.round - self.rule.max_delay)
+        self.ledger.rounds += 1
+        return current.report(moved, new_start)
+
+    def leave(self, key: int) -> None:
+        """Take a worker out: it is not coming back, or not soon.
+
+        Per-worker memory subtracts its h_m; under sum-only memory its state is lost.
+        """
+        self.check_between_rounds("remove a worker")
+        record = self.roster.records[key]
+        self._forget_iterate(record)
+        self.memory.remove(self.sum, record)
+
+    def _request(
+        self, record: WorkerRecord | None, force: bool, threshold: float
+    ) -> Request:
+        first = record is None or not record.accepted
+        return Request(
+            self.settings,
+            self.session,
+            self.round,
+            self.theta,
+            threshold,
+            None if record is None else record.id,
+            force,
+            self.settings.codec if first else self.config.later_full_codec,
+            self.buffers,
+        )
+
+    def _keep(self, current: OpenRound, node: int, reply: Reply) -> None:
+        request = current.check(node, reply)
+        try:
+            self.rule.check_key(reply.key)
+        except ValueError as error:
+            raise RefusedReply(Refusal.UNKNOWN_KEY, str(error)) from None
+        upload = None if reply.kind == "skip" else self._upload(request, reply)
+        current.keep(node, reply, upload)
+        self.ledger.skips += upload is None
+        self.ledger.gradient_evaluations += reply.gradient_evaluations
+
+    def _upload(self, request: Request, reply: Reply) -> Upload:
+        vector, codec = decoded(request, reply)
+        buffers = self.buffer_mean.decode(reply.buffers)
+        self.norm_filter.check(reply.key, reply.kind, vector)
+        name = upload_id(request.accepted_id, reply)
+        return Upload(
+            reply.kind, vector, reply.payload, codec, name, self.round, buffers
+        )
+
+    def _apply(self, current: OpenRound, kept: Kept) -> None:
+        node, reply, upload = kept
+        record = self.roster.bound(reply.key, node)
+        if record is None:
+            record = self._new_record(reply.key, node, reply.examples)
+            self.roster.add(record)
+        current.uploaded += 1
+        self.ledger.uploads += 1
+        if not record.accepted:
+            record.weight, record.accepted = self._weight(reply.examples), True
+        self._forget_iterate(record)
+        self.memory.apply(self.sum, record, upload)
+        self.buffer_mean.add(upload.buffers, record.weight)
+        if self.rule.stores_iterates and record.id is not None:
+            self.iterates.retain(self.round, self.theta)
+        record.rule = self.rule.learn(record.rule, reply.smoothness_ratio)
+
+    def _new_record(self, key: int, node: int, examples: int) -> WorkerRecord:
+        stranger = self.memory.member_state()
+        return WorkerRecord(key, node, self._weight(examples), stranger)
+
+    def _forget_iterate(self, record: WorkerRecord) -> None:
+        if record.id is not None and self.rule.stores_iterates:
+            self.iterates.release(record.round)
+
+    def _move(self) -> bool:
+        if self.sum.weight <= 0:
+            return False
+        mean, state = self.sum.mean(), self.step_state
+        theta, state = self.step.update(self.theta, mean, self.round, state)
+        if not is_finite(theta):
+            raise LasgError(
+                f"theta is not finite after round {self.round}: training diverged; "
+                "lower the learning rate, or choose a codec with a larger alpha"
+            )
+        self.history.push(squared_distance(theta, self.theta))
+        self.theta, self.step_state = frozen(theta), state
+        return True
+
+    def _maybe_new_start(self) -> bool:
+        records, oldest = self.roster.sorted(), self.round - self.rule.max_delay
+        share = self.config.lost_share
+        forgotten = self.memory.new_start(self.sum, records, oldest, share)
+        if forgotten is None:
+            return False
+        for record in forgotten:
+            self._forget_iterate(self.roster.records[record.key])
+            record.id = None
+        self.ledger.new_starts += 1
+        return True
+
+    def _weight(self, examples: int) -> float:
+        return float(examples) if self.config.weights == "examples" else 1.0
+
+    def check_between_rounds(self, what: str) -> None:
+        """Raise `LasgError` while a round is open."""
+        if self._open is not None:
+            raise LasgError(f"cannot {what} while round {self.round} is open")

@@ -1,0 +1,233 @@
+"""The worker's state machine: decide, encode, and remember what the server may have."""
+
+from functools import partial
+from math import isfinite
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from ..codecs.assignment import codec_of
+from ..config import U64
+from ..errors import NonFiniteGradientError
+from ..memory import Encoded, Slots
+from ..oracles.base import Oracle, buffers_of, check_form, check_oracle
+from ..random import BATCH, CODEC, KeyedGenerators
+from ..rules import Outcome, Seen, decide
+from ..vectors import F32, NO_BUFFERS, is_finite
+from . import buffers
+from .messages import Reply, ReplyKind, Request, upload_id
+from .state import Slot, WorkerState
+
+
+class Task(NamedTuple):
+    """What must be computed before a request can be answered.
+
+    Attributes
+    ----------
+    request : Request
+        What is asked.
+    base : Slot, optional
+        The upload that the server builds on, if the worker has it.
+    rule : NamedTuple, optional
+        The rule's state with it; None also where the rule drops it.
+    forced : bool
+        Whether an upload is due whatever the rule says.
+    batch : object
+        ξ^k.
+    reference_point : ndarray, shape (p,), optional
+        Where a second gradient is needed.
+    """
+
+    request: Request
+    base: Slot | None
+    rule: Any
+    forced: bool
+    batch: Any
+    reference_point: F32 | None
+
+
+class LasgWorker:
+    """A worker: one gradient oracle, and what it remembers of its last uploads.
+
+    Parameters
+    ----------
+    oracle : Oracle
+        The worker's data and loss.
+    key : int
+        The worker's key, ``0 <= key < 2**64``; no two workers share one.
+    state : WorkerState, optional
+        State to go on with; left out, the worker starts anew.
+
+    Raises
+    ------
+    ValueError
+        If the oracle has no examples or the key is out of range.
+    """
+
+    __slots__ = ("_generators", "key", "oracle", "state")
+
+    def __init__(
+        self, oracle: Oracle, key: int, state: WorkerState | None = None
+    ) -> None:
+        check_oracle(oracle)
+        if not 0 <= key < U64:
+            raise ValueError(f"key must lie in [0, 2**64), got {key!r}")
+        self.oracle = oracle
+        self.key = int(key)
+        self.state = state or WorkerState()
+        self._generators: KeyedGenerators | None = None
+
+    def handle(self, request: Request) -> Reply | None:
+        """Answer a request; None for one that is not newer than the last answered.
+
+        If anything fails, the state is as it was.
+
+        Raises
+        ------
+        ValueError
+            If θ does not fit the oracle.
+        NonFiniteGradientError
+            If the oracle returns NaN or infinity.
+        """
+        task = self.begin(request)
+        if task is None:
+            return None
+        gradient = self._gradient(request.theta, task)
+        values = buffers_of(self.oracle, request.buffers, self.key)
+        reference = None
+        if task.reference_point is not None:
+            reference = self._gradient(task.reference_point, task)
+        return self.finish(task, gradient, reference, values)
+
+    def _gradient(self, theta: F32, task: Task) -> F32:
+        self.oracle.load_buffers(task.request.buffers)
+        return self.oracle.gradient(theta, task.batch)
+
+    def begin(self, request: Request) -> Task | None:
+        """Find what the request needs: the batch, and where a second gradient."""
+        answered = self.state.answered
+        if answered and answered[0] == request.session and request.round <= answered[1]:
+            return None
+        size = self.oracle.size
+        if size is not None and request.theta.shape != (size,):
+            raise ValueError(
+                f"theta has shape {request.theta.shape}, the oracle of worker "
+                f"{self.key} expects ({size},): server and client hold other models"
+            )
+        buffers_of(self.oracle, request.buffers, self.key)  # refuses other models
+        base = self._slot(request.accepted_id)
+        state = None if base is None else base.rule
+        rule = request.settings.rule_object
+        if rule.refreshes(state, request.round):
+            state, forced = None, True
+        else:
+            forced = base is None or request.force
+        self.oracle.start_round(request.round)
+        batch = self.oracle.draw(self._generator(request, BATCH))
+        point = rule.reference_point(state, forced)
+        return Task(request, base, state, forced, batch, point)
+
+    def finish(
+        self,
+        task: Task,
+        gradient: F32,
+        reference: F32 | None,
+        values: F32 = NO_BUFFERS,
+    ) -> Reply:
+        """Decide, and answer with a skip or an upload; `values` are the buffers."""
+        request = task.request
+        rule = request.settings.rule_object
+        check_form(gradient, request.theta, self.key)
+        if reference is not None:
+            check_form(reference, request.theta, self.key)
+        seen = Seen(request.theta, request.round, gradient, reference, task.forced)
+        outcome = rule.update(task.rule, seen)
+        if not isfinite(outcome.lhs):
+            self._check_finite(gradient, request)
+            if reference is not None:
+                self._check_finite(reference, request)
+        answered = (request.session, request.round)
+        base = task.base
+        if base is not None and outcome.kept is not task.rule:
+            base = base._replace(rule=outcome.kept)
+        due = task.forced or rule.decided_by != "worker"
+        count = (1 if reference is None else 2) * self.oracle.gradients_per_call
+        if decide(outcome.lhs, request.threshold, due).upload:
+            self._check_finite(values, request, "buffers")
+            kind, payload, memory = self._encoded(request, outcome.vector)
+            reply = self._reply(task, cast(ReplyKind, kind), payload, outcome, count)
+            slot = Slot(
+                upload_id(request.accepted_id, reply),
+                request.round,
+                outcome.uploaded,
+                memory,
+            )
+            committed = self.state.committed if base is None else base
+            self.state = WorkerState(committed, slot, answered)
+            return reply._replace(buffers=buffers.encode(values))
+        self.state = WorkerState(base, None, answered)
+        return self._reply(task, "skip", b"", outcome, count)
+
+    def _check_finite(
+        self, values: F32, request: Request, what: str = "gradient"
+    ) -> None:
+        if not is_finite(values):
+            raise NonFiniteGradientError(
+                f"worker {self.key} in round {request.round}: NaN or infinity in its "
+                f"{what}: check its data, or lower the learning rate"
+            )
+
+    def _encoded(self, request: Request, vector: F32) -> Encoded:
+        settings, state = request.settings, self.state
+        base, pending = self._slot(request.accepted_id), state.pending
+        kept = [
+            None if s is None else s.memory for s in (base, state.committed, pending)
+        ]
+        slots: Slots[Any] = Slots(
+            base=kept[0],
+            committed=kept[1],
+            pending=kept[2],
+            accepted=pending is not None and pending is base,
+            same_run=state.answered is not None
+            and state.answered[0] == request.session,
+        )
+        return settings.memory_object.encode(
+            settings.codec_for(self.key),
+            codec_of(request.full_codec, self.key),
+            vector,
+            slots,
+            partial(self._generator, request, CODEC),
+        )
+
+    def _generator(self, request: Request, stream: int) -> np.random.Generator:
+        seed = request.settings.seed
+        if self._generators is None or self._generators.seed != seed:
+            self._generators = KeyedGenerators(seed, self.key)
+        return self._generators.at(request.round, stream)
+
+    def _slot(self, upload: bytes | None) -> Slot | None:
+        for slot in (self.state.pending, self.state.committed):
+            if slot is not None and slot.id == upload:
+                return slot
+        return None
+
+    def _reply(
+        self,
+        task: Task,
+        kind: ReplyKind,
+        payload: bytes,
+        outcome: Outcome[Any],
+        gradient_evaluations: int,
+    ) -> Reply:
+        return Reply(
+            task.request.session,
+            task.request.round,
+            self.key,
+            None if task.base is None else task.base.id,
+            kind,
+            payload,
+            outcome.lhs,
+            outcome.smoothness_ratio,
+            self.oracle.num_examples,
+            gradient_evaluations,
+        )

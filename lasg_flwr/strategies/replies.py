@@ -1,0 +1,153 @@
+"""The replies of a round on their way to the server, and the nodes that fail."""
+
+from logging import WARNING
+
+from flwr.app import Message, RecordDict
+from flwr.common import log
+from flwr.common.constant import ErrorCode
+
+from ..errors import CompositionError, WireError
+from ..flower import records
+from ..protocol import LasgServer
+from ..protocol.messages import Reply
+from ..protocol.refusals import Refusal
+from .failures import Failures
+
+
+class Replies:
+    """Hands replies to the server, and keeps account of the nodes that fail.
+
+    Parameters
+    ----------
+    fail_limit : int or None
+        See `lasg_flwr.strategies.failures.Backoff`.
+
+    Attributes
+    ----------
+    failures : Failures
+        The account.
+    """
+
+    def __init__(self, fail_limit: int | None) -> None:
+        self.failures = Failures(fail_limit)
+        self._suspicious = SuspiciousReplies()
+
+    def judge(
+        self, server: LasgServer, node: int, reply: Reply | None, is_update: bool
+    ) -> bool:
+        """Hand a reply to the server; return whether it was kept.
+
+        Parameters
+        ----------
+        server : LasgServer
+            Its judge.
+        node : int
+            Where it came from.
+        reply : Reply, optional
+            What was read; None for an answer that says nothing.
+        is_update : bool
+            Whether it is about a pseudo-gradient.
+        """
+        if reply is None:
+            server.refuse(Refusal.EMPTY)
+            self.failures.answered(node, valid=False)
+            return False
+        self._suspicious.look_at(server, reply, is_update)
+        verdict = server.receive(node, reply)
+        if verdict.kept:
+            self.failures.answered(node)
+        else:
+            self.failures.about(node, verdict.detail)
+        return verdict.kept
+
+    def refuse(
+        self, server: LasgServer, node: int, kind: Refusal, reason: str | None
+    ) -> None:
+        """Count an answer that could not be read, or an error, and log it."""
+        server.refuse(kind)
+        self.failures.about(node, reason)
+
+
+class MessageReplies(Replies):
+    """The replies of a round as messages."""
+
+    def __init__(self, fail_limit: int | None) -> None:
+        super().__init__(fail_limit)
+        self._sent: list[Message] = []
+
+    def open(self, sent: list[Message]) -> None:
+        """Begin a round: whoever does not answer fails."""
+        self._sent = sent  # messages get their ids when they are pushed
+        self.failures.open([message.metadata.dst_node_id for message in sent])
+
+    def take(self, server: LasgServer, message: Message) -> RecordDict | None:
+        """Hand one reply to the server; return its metrics if it was kept.
+
+        Raises
+        ------
+        CompositionError
+            If a mod of the clients refused the messages before any was accepted.
+        """
+        if message.has_error():
+            node = self._node_of(message)
+            self.refuse(server, node, Refusal.FAILURE, message.error.reason)
+            _refuse_mods(server, message)
+            return None
+        node = message.metadata.src_node_id
+        try:
+            reply = records.read_reply(message.content)
+            metrics = records.train_metrics(message.content)
+        except WireError as error:
+            self.refuse(server, node, Refusal.MALFORMED, str(error))
+            return None
+        is_update = records.is_update(message.content)
+        return metrics if self.judge(server, node, reply, is_update) else None
+
+    def report_failure(self, message: Message, reason: str | None) -> None:
+        """Log a failure once for each node and reason, and count it."""
+        self.failures.about(self._node_of(message), reason)
+
+    def _node_of(self, reply: Message) -> int:
+        """Return the node a reply is about; the SuperLink's own errors name another."""
+        for sent in self._sent:
+            if sent.metadata.message_id == reply.metadata.reply_to_message_id:
+                return sent.metadata.dst_node_id
+        return reply.metadata.src_node_id
+
+
+def _refuse_mods(server: LasgServer, message: Message) -> None:
+    """Stop a run whose mods do not compose; once it runs, one node cannot."""
+    code = message.error.code
+    if code != ErrorCode.MOD_FAILED_PRECONDITION or server.ledger.uploads:
+        return
+    raise CompositionError(
+        f"a mod of the ClientApp refused the messages: {message.error.reason} Mods "
+        "that clip or mask whole models (differential privacy, secure aggregation) "
+        "do not compose with lazy aggregation: remove them"
+    )
+
+
+class SuspiciousReplies:
+    """Warns, once for each kind, of replies that are valid but hardly intended."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def look_at(self, server: LasgServer, reply: Reply, is_update: bool) -> None:
+        """Look at a reply; `is_update` where it is about a pseudo-gradient."""
+        if is_update and not server.step.is_one:
+            self._say(
+                "the clients send updates of the model, not gradients, but the "
+                f"server's step is {server.step.name}: pass step=1.0 to the strategy"
+            )
+        if server.buffers.size and reply.payload and not reply.buffers:
+            self._say(
+                "uploads come without buffers, so that the model's keep their values: "
+                "give the clients' oracle load_buffers() and buffers(), or pass "
+                "buffers=() to train them like parameters"
+            )
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            log(WARNING, "lasg: %s", text)
