@@ -3,7 +3,8 @@
 from importlib.util import find_spec
 
 collect_ignore = [] if find_spec("numba") else ["lasg_flwr/coding/fast.py"]
-collect_ignore_glob = ["experiments/dropin/*-*"]  # projects of their own
+# projects of their own
+collect_ignore_glob = ["experiments/dropin/*-*", "tests/e2e/large/*"]
 if not find_spec("torch"):
     collect_ignore_glob += [
         "lasg_flwr/clients/torch_*.py",

@@ -158,7 +158,7 @@ def test_gradient_memory_stays_equal(
 def test_random_faults_keep_the_protocol_with_every_codec(
     rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The histories of `test_protocol_stateful`, with these codecs."""
+    """The histories of `tests.protocol.test_stateful`, with these codecs."""
     for memory in MEMORIES:
         specs = UNBIASED if memory[0] == "gradient" else SPECS
         usable = [s for s in specs if range_coder.available or "range" not in s]
