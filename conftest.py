@@ -8,6 +8,7 @@ collect_ignore_glob = ["experiments/dropin/*-*", "tests/e2e/large/*"]
 if not find_spec("torch"):
     collect_ignore_glob += [
         "lasg_flwr/clients/torch_*.py",
+        "tests/problems/torch_*.py",
         "experiments/narrow_resnet.py",
         "experiments/pretraining.py",
         "experiments/network*.py",
