@@ -1,8 +1,6 @@
 """The repository's Flower app on the digits, as the tests of real processes run it."""
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +77,3 @@ def engine(method: str, rounds: int, codec: str = "dense", workers: int = 3) -> 
 
 def theta_of(row: dict[str, Any]) -> F32:
     return np.array(row["theta"], np.float32)
-
-
-def until(what: Callable[[], object], seconds: float) -> None:
-    """Wait until `what` returns something true."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "a step of the test took too long"
-        time.sleep(0.05)

@@ -1,7 +1,5 @@
 """A Flower federation of real processes on loopback: TLS, node authentication."""
 
-import datetime
-import ipaddress
 import json
 import os
 import signal
@@ -9,80 +7,27 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from experiments.flower_run import environment, processes_of, stop_daemons
 
-from experiments.flower_run import processes_of, stop_daemons
+from .certificates import write_certificates, write_node_key
 
 NAME = "loopback"
 ONE_PORT = find_spec("flwr.supernode.fleet_http_connection") is not None
 """Older releases serve SuperNodes, the ``flwr`` command and apps on a port each."""
-_PEM = serialization.Encoding.PEM
-_PLAIN = serialization.NoEncryption()
 
 
-def write_certificates(folder: Path) -> None:
-    """Make a certificate authority and a server certificate for this machine.
-
-    Writes ``ca.crt``, ``server.pem`` and ``server.key``; they live for a day.
-    """
-    ca_key = ec.generate_private_key(ec.SECP384R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lasg-flwr check")])
-    authority = (
-        _builder(ca_name, ca_name, ca_key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    key = ec.generate_private_key(ec.SECP384R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        _builder(name, ca_name, key)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), address]),
-            critical=False,
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
-    (folder / "ca.crt").write_bytes(authority.public_bytes(_PEM))
-    (folder / "server.pem").write_bytes(certificate.public_bytes(_PEM))
-    (folder / "server.key").write_bytes(
-        key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, _PLAIN)
-    )
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=1))
-    )
-
-
-def write_node_key(path: Path) -> None:
-    """Make the key pair of a SuperNode: `path`, and `path` with ``.pub``."""
-    key = ec.generate_private_key(ec.SECP384R1())
-    private = key.private_bytes(_PEM, serialization.PrivateFormat.OpenSSH, _PLAIN)
-    path.write_bytes(private)
-    path.chmod(0o600)
-    public = key.public_key().public_bytes(
-        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    )
-    path.with_suffix(".pub").write_bytes(public)
+def until(what: Callable[[], object], seconds: float) -> None:
+    """Wait until `what` returns something true."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "a step of the test took too long"
+        time.sleep(0.05)
 
 
 def free_ports(count: int) -> list[int]:
@@ -144,7 +89,7 @@ class Federation(AbstractContextManager["Federation"]):
             *("flower-superlink", *self._listen(), *tls),
             *("--enable-supernode-auth", "--disable-runtime-dependency-installation"),
         )
-        self._wait_for_port(60)
+        until(self._is_listening, 60)
         for partition in range(self.size):
             key = self.home / f"node{partition}"
             write_node_key(key)
@@ -259,16 +204,7 @@ class Federation(AbstractContextManager["Federation"]):
         return (self.home / f"{name}.log").read_text(errors="replace")
 
     def _environment(self) -> dict[str, str]:
-        programs = Path(sys.executable).parent
-        return {
-            **os.environ,
-            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-            "FLWR_HOME": str(self.home),
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "FLWR_DISABLE_UPDATE_CHECK": "1",
-            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
+        return {**environment(str(self.home)), "OPENBLAS_NUM_THREADS": "1"}
 
     def _spawn(self, name: str, *command: object) -> subprocess.Popen[bytes]:
         log = (self.home / f"{name}.log").open("ab")
@@ -281,16 +217,9 @@ class Federation(AbstractContextManager["Federation"]):
             stderr=log,
         )
 
-    def _wait_for_port(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            with socket.socket() as s:
-                if s.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.2)
-        raise RuntimeError(
-            f"no SuperLink on {self.address}: {self.log_of('superlink')}"
-        )
+    def _is_listening(self) -> bool:
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
 
     def __exit__(self, *exc: object) -> None:
         processes = [*self.supernodes.values(), *filter(None, [self.superlink])]

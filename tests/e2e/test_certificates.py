@@ -7,7 +7,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from .federation import free_ports, write_certificates, write_node_key
+from .certificates import write_certificates, write_node_key
+from .federation import free_ports
 
 
 def test_the_server_certificate_is_for_loopback_and_signed(tmp_path: Path) -> None:

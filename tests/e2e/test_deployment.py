@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from .digits_app import APP, Files, engine, task, theta_of, until
-from .federation import Federation
+from .digits_app import APP, Files, engine, task, theta_of
+from .federation import Federation, until
 
 pytestmark = pytest.mark.long
 

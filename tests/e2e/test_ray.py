@@ -14,7 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from experiments.flower_run import environment, flwr_run, processes_of, stop_daemons
 
-from .digits_app import APP, Files, engine, theta_of, until
+from .digits_app import APP, Files, engine, theta_of
+from .federation import until
 
 METHODS = ("sgd", "lag", "wk1", "wk2", "ps", "pse")
 ROUNDS = 20

@@ -9,17 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Context
-from flwr.client import Client, ClientApp
+from flwr.client import ClientApp
 
 from experiments.inprocess import InProcessGrid
 from lasg_flwr import LasgServer, WireError
-from lasg_flwr.clients import LasgNumPyClient
 from lasg_flwr.screen import NormScreen
 from lasg_flwr.strategies import LasgStrategy
 from lasg_flwr.strategies.exchange import Closing
 from lasg_flwr.strategies.faults import Complaints, Failures, Patience
-from tests.problems.flower_app import ORACLES, client_fn, flat, initial_arrays
+from tests.problems.flower_app import (
+    ORACLES,
+    client_fn,
+    client_fn_of,
+    flat,
+    initial_arrays,
+    one_differs,
+)
 from tests.problems.least_squares import LeastSquares
 
 pytestmark = pytest.mark.flower
@@ -112,12 +117,7 @@ def test_a_failing_node_is_left_alone_for_longer_and_longer(
         def gradient(self, theta: Any, batch: Any) -> Any:
             raise RuntimeError("no data on this device")
 
-    def mixed(context: Context) -> Client:
-        i = int(context.node_config["partition-id"])
-        oracle = Failing(ORACLES[i].x, ORACLES[i].y) if i == 1 else ORACLES[i]
-        return LasgNumPyClient(oracle, context).to_client()
-
-    grid = _grid(mixed)
+    grid = _grid(one_differs(Failing))
     _strategy(fail_limit=2, rule="sgd").start(grid, initial_arrays(), 20)
     asked = [
         json.loads(str(m.content["fitins.config"]["lasg"]))["round"]
@@ -313,13 +313,11 @@ def test_a_huge_upload_is_refused_and_the_aggregate_untouched() -> None:
         def gradient(self, theta: Any, batch: Any) -> Any:
             return super().gradient(theta, batch) * np.float32(1e6)
 
-    def mixed(context: Context) -> Client:
-        i = int(context.node_config["partition-id"])
+    def oracle_of(i: int) -> LeastSquares:
         lies = i == 1 and len(grid.requests) > 5
-        oracle = Liar(ORACLES[i].x, ORACLES[i].y) if lies else ORACLES[i]
-        return LasgNumPyClient(oracle, context).to_client()
+        return Liar(ORACLES[i].x, ORACLES[i].y) if lies else ORACLES[i]
 
-    grid = _grid(mixed)
+    grid = _grid(client_fn_of(oracle_of))
     strategy = _strategy(rule="sgd", norm_bound=100.0, fail_limit=None)
     result = strategy.start(grid, initial_arrays(), 5)
     assert result.ledger.refused == {"too long": 4}

@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,11 @@ from lasg_flwr import simulate
 from lasg_flwr.clients import lasg_mod
 from lasg_flwr.strategies import LasgResult, LasgStrategy
 from lasg_flwr.vectors import F32
-from tests.problems.least_squares import LeastSquares, least_squares
+from tests.problems.least_squares import LeastSquares
+from tests.problems.mod_apps import ORACLES, SIZE, Trained, mine
 
 pytestmark = pytest.mark.flower
 
-ORACLES = least_squares(workers=4)
-SIZE = ORACLES[0].size
 STEPS, RATE = 3, np.float32(0.05)
 
 
@@ -39,10 +39,6 @@ def train(oracle: LeastSquares, theta: F32) -> F32:
         batch = np.random.choice(oracle.num_examples, 4, replace=False)  # noqa: NPY002
         theta = theta - RATE * oracle.gradient(theta, batch)
     return theta
-
-
-def mine(context: Context) -> LeastSquares:
-    return ORACLES[int(context.node_config["partition-id"])]
 
 
 def split(theta: F32) -> list[Any]:
@@ -112,22 +108,6 @@ def numpy_app() -> ClientApp:
     return ClientApp(client_fn=client_fn, mods=[lasg_mod])
 
 
-class Equal:
-    """The engine's oracle that does what the apps do."""
-
-    def __init__(self, oracle: LeastSquares) -> None:
-        self.oracle = oracle
-        self.num_examples = oracle.num_examples
-
-    def draw(self, rng: np.random.Generator) -> int:
-        return int(rng.integers(2**32))
-
-    def gradient(self, theta: F32, batch: int) -> F32:
-        np.random.seed(batch)  # noqa: NPY002
-        update: F32 = theta - train(self.oracle, theta)
-        return update
-
-
 def run(
     app: ClientApp, rule: str = "wk2", rounds: int = 15, **options: Any
 ) -> tuple[LasgResult, InProcessGrid]:
@@ -149,7 +129,11 @@ def test_apps_and_the_engine_take_the_same_path(
 ) -> None:
     result, _ = run(make(), rule)
     engine = simulate(
-        [Equal(o) for o in ORACLES], np.zeros(SIZE), rounds=15, rule=rule, step=1.0
+        [Trained(partial(train, o)) for o in ORACLES],
+        np.zeros(SIZE),
+        rounds=15,
+        rule=rule,
+        step=1.0,
     )
     assert theta_of(result).tobytes() == engine.theta.tobytes()
     assert result.ledger.uploads == engine.ledger.uploads

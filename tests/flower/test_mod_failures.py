@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,12 @@ from experiments.inprocess import InProcessGrid
 from lasg_flwr import simulate
 from lasg_flwr.clients import lasg_mod
 from lasg_flwr.strategies import LasgResult, LasgStrategy
-from tests.problems.least_squares import LeastSquares, least_squares
+from lasg_flwr.vectors import F32
+from tests.problems.least_squares import LeastSquares
+from tests.problems.mod_apps import ORACLES, SIZE, Trained, mine
 
 pytestmark = pytest.mark.flower
 
-ORACLES = least_squares(workers=4)
-SIZE = ORACLES[0].size
 BAD = 2
 ROUNDS = 20
 RATE = np.float32(0.05)
@@ -41,28 +42,13 @@ def start() -> Arrays:
     return {"weight": zeros, "running_mean": BUFFERS, "steps": np.array(7)}
 
 
-class Update:
-    """The apps' training as the engine's oracle."""
-
-    num_examples = 20
-
-    def __init__(self, oracle: LeastSquares) -> None:
-        self.oracle = oracle
-
-    def draw(self, rng: np.random.Generator) -> int:
-        return int(rng.integers(2**32))
-
-    def gradient(self, theta: Any, batch: int) -> Any:
-        np.random.seed(batch)  # noqa: NPY002
-        return theta - train(self.oracle, {**start(), "weight": theta})["weight"]
+def train_vector(oracle: LeastSquares, theta: F32) -> F32:
+    made: F32 = train(oracle, {**start(), "weight": theta})["weight"]
+    return made
 
 
 def is_bad(context: Context) -> bool:
     return context.node_config["partition-id"] == BAD
-
-
-def mine(context: Context) -> LeastSquares:
-    return ORACLES[int(context.node_config["partition-id"])]
 
 
 def count_run(context: Context) -> int:
@@ -211,7 +197,7 @@ def check(
     assert result.ledger.refused == {"failure": len(reasons)}
     good = [i for i in range(len(ORACLES)) if i != BAD]
     engine = simulate(
-        [Update(ORACLES[i]) for i in good],
+        [Trained(partial(train_vector, ORACLES[i])) for i in good],
         np.zeros(SIZE),
         keys=good,
         rounds=ROUNDS,

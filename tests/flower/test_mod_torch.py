@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from experiments.inprocess import InProcessGrid
 from lasg_flwr import simulate
-from lasg_flwr.clients import LasgNumPyClient, lasg_mod
+from lasg_flwr.clients import lasg_mod
 from lasg_flwr.clients.seeding import all_seeded
 from lasg_flwr.rules import WK1, Rule, rule_from
 from lasg_flwr.strategies import LasgResult, LasgStrategy
 from lasg_flwr.vectors import F32, Layout
+from tests.problems.flower_app import client_fn_of
 from tests.problems.least_squares import least_squares
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
@@ -136,10 +137,7 @@ class Update:
 
 
 def oracle_app() -> ClientApp:
-    def client_fn(context: Context) -> Client:
-        return LasgNumPyClient(Update(partition_of(context)), context).to_client()
-
-    return ClientApp(client_fn=client_fn)
+    return ClientApp(client_fn=client_fn_of(Update))
 
 
 def run(app: ClientApp, rule: Rule, codec: str) -> LasgResult:

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message
+from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.client import ClientApp
 
 from experiments.inprocess import InProcessGrid
 from lasg_flwr.strategies import LasgStrategy
+from tests.problems.flower_app import vector_of
 from tests.problems.resuming import Stop
 from tests.problems.sparse_flower import (
     FLOWER,
@@ -95,7 +96,7 @@ def test_server_and_clients_restart_and_go_on_to_the_bit(tmp_path: Any) -> None:
     """The server from its checkpoint; clients are built anew for every message."""
     expected = engine()
     grid = InProcessGrid(ClientApp(client_fn), WORKERS)
-    arrays = ArrayRecord({"theta": Array(np.zeros(SIZE, np.float32))})
+    arrays = vector_of(SIZE)
 
     def die(round_: int, arrays: ArrayRecord) -> None:
         if round_ == 15:
@@ -116,7 +117,7 @@ def test_a_server_restored_to_an_older_round_forgets_what_came_after(
     """Devices go back to the error before the uploads that the server forgot."""
     TOTALS.clear()
     grid = InProcessGrid(ClientApp(client_fn), WORKERS)
-    arrays = ArrayRecord({"theta": Array(np.zeros(SIZE, np.float32))})
+    arrays = vector_of(SIZE)
 
     def die(round_: int, arrays: ArrayRecord) -> None:
         if round_ == 17:  # one round after the last checkpoint

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Context
-from flwr.client import Client, ClientApp
+from flwr.app import ArrayRecord
+from flwr.client import ClientApp
 
 from experiments.inprocess import InProcessGrid
 from lasg_flwr import checkpoint, simulate
-from lasg_flwr.clients import LasgNumPyClient, state_store
+from lasg_flwr.clients import state_store
 from lasg_flwr.clients.state_store import ContextStore, StateFile
 from lasg_flwr.errors import CheckpointError, StateInUseError
 from lasg_flwr.strategies import LasgStrategy
 from lasg_flwr.worker import WorkerState
+from tests.problems.flower_app import client_fn_of, vector_of
 from tests.problems.least_squares import least_squares
 
 pytestmark = pytest.mark.flower
@@ -28,13 +29,8 @@ SIZE = ORACLES[0].size
 OPTIONS: dict[str, Any] = {"rule": "wk2", "codec": "topk:k=2", "step": 0.05}
 
 
-def client_fn(context: Context) -> Client:
-    oracle = ORACLES[int(context.node_config["partition-id"])]
-    return LasgNumPyClient(oracle, context).to_client()
-
-
 def _grid(**node_config: Any) -> InProcessGrid:
-    grid = InProcessGrid(ClientApp(client_fn), len(ORACLES))
+    grid = InProcessGrid(ClientApp(client_fn_of(ORACLES.__getitem__)), len(ORACLES))
     for context in grid.contexts.values():
         context.node_config.update(node_config)
     return grid
@@ -42,8 +38,7 @@ def _grid(**node_config: Any) -> InProcessGrid:
 
 def _run(grid: InProcessGrid, each_round: Any = None) -> tuple[bytes, Any]:
     strategy = LasgStrategy(fraction_evaluate=0.0, **OPTIONS)
-    start = ArrayRecord({"theta": Array(np.zeros(SIZE, np.float32))})
-    result = strategy.start(grid, start, 20, evaluate_fn=each_round)
+    result = strategy.start(grid, vector_of(SIZE), 20, evaluate_fn=each_round)
     return result.arrays["theta"].numpy().tobytes(), result.ledger
 
 

@@ -17,7 +17,15 @@ from lasg_flwr.clients import LasgNumPyClient
 from lasg_flwr.errors import CompositionError
 from lasg_flwr.strategies import LasgResult, LasgStrategy
 from lasg_flwr.vectors import Layout
-from tests.problems.flower_app import ORACLES, SIZE, client_fn, flat, initial_arrays
+from tests.problems.flower_app import (
+    ORACLES,
+    SIZE,
+    client_fn,
+    client_fn_of,
+    flat,
+    initial_arrays,
+    one_differs,
+)
 from tests.problems.least_squares import LeastSquares, Running
 from tests.problems.rules import every_rule
 
@@ -164,12 +172,7 @@ def test_failing_clients_do_not_stop_training() -> None:
         def gradient(self, theta: Any, batch: Any) -> Any:
             return np.full_like(theta, np.nan)
 
-    def mixed(context: Context) -> Client:
-        i = int(context.node_config["partition-id"])
-        oracle = Failing(ORACLES[i].x, ORACLES[i].y) if i == 1 else ORACLES[i]
-        return LasgNumPyClient(oracle, context).to_client()
-
-    grid = InProcessGrid(ClientApp(mixed), 5)
+    grid = InProcessGrid(ClientApp(one_differs(Failing)), 5)
     strategy = LasgStrategy(step=0.05, fraction_evaluate=0.0, fail_limit=None)
     result = strategy.start(grid, initial_arrays(), 6)
     assert result.ledger.refused == {"failure": 6}
@@ -280,10 +283,7 @@ def test_buffers_take_the_engines_path(rule: str) -> None:
     arrays = initial_arrays()
     arrays["layer.running_mean"] = Array(first)
 
-    def running(context: Context) -> Client:
-        oracle = Running(ORACLES[int(context.node_config["partition-id"])])
-        return LasgNumPyClient(oracle, context).to_client()
-
+    running = client_fn_of(lambda i: Running(ORACLES[i]))
     strategy = LasgStrategy(rule, step=0.05, fraction_evaluate=0.0)
     grid = InProcessGrid(ClientApp(running), len(ORACLES), shuffle_seed=1)
     result = strategy.start(grid, arrays, 20)

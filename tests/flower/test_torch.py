@@ -15,10 +15,11 @@ from torch.nn.functional import cross_entropy
 
 from experiments.inprocess import InProcessGrid
 from lasg_flwr import simulate
-from lasg_flwr.clients import LasgNumPyClient, TorchOracle
+from lasg_flwr.clients import TorchOracle
 from lasg_flwr.random import keyed_generator
 from lasg_flwr.strategies import LasgStrategy
 from lasg_flwr.vectors import F32
+from tests.problems.flower_app import client_fn_of
 from tests.problems.torch_oracles import Rich, oracle_of, points
 
 
@@ -76,11 +77,7 @@ def test_flower_and_the_engine_give_the_same_bits(rule: str) -> None:
         buffers=oracles[0].buffers(),
     )  # fmt: skip
     clients = make()
-    app = ClientApp(
-        client_fn=lambda context: LasgNumPyClient(
-            clients[int(context.node_config["partition-id"])], context
-        ).to_client()
-    )
+    app = ClientApp(client_fn=client_fn_of(clients.__getitem__))
     strategy = LasgStrategy(rule=rule, step=0.1, fraction_evaluate=0.0)
     start = ArrayRecord({k: _flower(v) for k, v in clients[0].arrays.items()})
     result = strategy.start(InProcessGrid(app, 3), start, num_rounds=8)

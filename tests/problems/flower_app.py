@@ -1,5 +1,6 @@
-"""Five devices with least squares, and a model in three arrays."""
+"""Clients with least squares on five devices, and a model in three arrays."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,15 +8,36 @@ from flwr.app import Array, ArrayRecord, Context
 from flwr.client import Client
 
 from lasg_flwr.clients import LasgNumPyClient
-from tests.problems.least_squares import least_squares
+from lasg_flwr.oracle import Oracle
+from tests.problems.least_squares import LeastSquares, least_squares
 
+ClientFn = Callable[[Context], Client]
 ORACLES = least_squares(workers=5)
 SIZE = ORACLES[0].size
 
 
-def client_fn(context: Context) -> Client:
-    oracle = ORACLES[int(context.node_config["partition-id"])]
-    return LasgNumPyClient(oracle, context).to_client()
+def client_fn_of(oracles: Callable[[int], Oracle]) -> ClientFn:
+    """Return what builds the client of a partition's oracle, anew for every message."""
+
+    def client_fn(context: Context) -> Client:
+        oracle = oracles(int(context.node_config["partition-id"]))
+        return LasgNumPyClient(oracle, context).to_client()
+
+    return client_fn
+
+
+client_fn = client_fn_of(ORACLES.__getitem__)
+
+
+def one_differs(kind: type[LeastSquares]) -> ClientFn:
+    """Return the clients, of which the second's oracle is of another `kind`."""
+    data = ORACLES[1]
+    return client_fn_of(lambda i: kind(data.x, data.y) if i == 1 else ORACLES[i])
+
+
+def vector_of(size: int) -> ArrayRecord:
+    """A model of one vector, at 0."""
+    return ArrayRecord({"theta": Array(np.zeros(size, np.float32))})
 
 
 def initial_arrays() -> ArrayRecord:

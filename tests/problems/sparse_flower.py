@@ -8,12 +8,10 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context
-from flwr.client import Client
+from flwr.app import Context
 
 from experiments.inprocess import InProcessGrid
 from lasg_flwr import LasgServer, simulate, wire
-from lasg_flwr.clients import LasgNumPyClient
 from lasg_flwr.cycle import codec_of
 from lasg_flwr.growing import BatchSchedule, GrowingBatches
 from lasg_flwr.local import LocalSteps
@@ -24,6 +22,7 @@ from lasg_flwr.strategies import LasgStrategy
 from lasg_flwr.vectors import F32, F64
 from lasg_flwr.worker import WorkerState
 from lasg_flwr.worker_state import load
+from tests.problems.flower_app import client_fn_of, vector_of
 from tests.problems.least_squares import sized
 
 WORKERS, SIZE, ROUNDS = 4, 6, 40
@@ -57,9 +56,7 @@ def oracle(key: int) -> Oracle:
     return noted
 
 
-def client_fn(context: Context) -> Client:
-    key = int(context.node_config["partition-id"])
-    return LasgNumPyClient(oracle(key), context).to_client()
+client_fn = client_fn_of(oracle)
 
 
 def engine() -> F32:
@@ -116,7 +113,6 @@ class Watch:
 
 
 def start(strategy: LasgStrategy, grid: InProcessGrid) -> F32:
-    arrays = ArrayRecord({"theta": Array(np.zeros(SIZE, np.float32))})
-    result = strategy.start(grid, arrays, ROUNDS)
+    result = strategy.start(grid, vector_of(SIZE), ROUNDS)
     theta: F32 = result.arrays["theta"].numpy()
     return theta

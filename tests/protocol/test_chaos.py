@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Context, Message
-from flwr.client import Client, ClientApp
+from flwr.app import ArrayRecord, Message
+from flwr.client import ClientApp
 
 from experiments.inprocess import InProcessGrid
-from lasg_flwr.clients import LasgNumPyClient
 from lasg_flwr.strategies import LasgStrategy
 from tests.problems.chaos import (
     CALM,
@@ -25,6 +24,7 @@ from tests.problems.chaos import (
     oracles,
     sum_error,
 )
+from tests.problems.flower_app import client_fn_of, vector_of
 from tests.problems.least_squares import Running
 from tests.problems.resuming import Stop
 
@@ -131,11 +131,7 @@ def _grid_run(
 ) -> tuple[float, float, int, int]:
     problem = oracles(seed)
 
-    def client_fn(context: Context) -> Client:
-        oracle = problem[int(context.node_config["partition-id"])]
-        return LasgNumPyClient(oracle, context).to_client()
-
-    grid = FaultyGrid(ClientApp(client_fn), odds, seed)
+    grid = FaultyGrid(ClientApp(client_fn_of(problem.__getitem__)), odds, seed)
     losses: list[float] = []
     worst, restores, last = 0.0, 0, -1
 
@@ -150,7 +146,7 @@ def _grid_run(
         if grid._happens(odds.server):
             raise Stop
 
-    start = ArrayRecord({"theta": Array(np.zeros(problem[0].size, np.float32))})
+    start = vector_of(problem[0].size)
     while last < rounds:
         strategy = LasgStrategy(
             checkpoint_dir=folder,
