@@ -26,12 +26,12 @@ from flwr.common import (
     ndarrays_to_parameters,
 )
 from flwr.server.client_manager import SimpleClientManager
-from flwr.server.client_proxy import ClientProxy
 
 from experiments.inprocess import InProcessGrid
 from lasg_flwr.strategies import LasgResult, LasgStrategy, LegacyLasgStrategy
 from lasg_flwr.strategies.legacy_clients import node_of
 from tests.problems.flower_app import ORACLES, SIZE, client_fn, flat, initial_arrays
+from tests.problems.legacy_proxy import Proxy
 
 pytestmark = pytest.mark.flower
 
@@ -203,15 +203,6 @@ def test_metrics_that_do_not_go_together_end_no_run(
     assert flat(result.arrays).tobytes() == flat(honest.arrays).tobytes()
 
 
-class _Proxy(ClientProxy):
-    """A client of the older API that is never really called."""
-
-    def _none(self, *arguments: Any, **options: Any) -> Any:
-        raise NotImplementedError
-
-    get_properties = get_parameters = fit = evaluate = reconnect = _none
-
-
 def _fit_res(tensors: list[bytes], examples: Any = 1, **metrics: Any) -> FitRes:
     status = Status(Code.OK, "")
     return FitRes(status, Parameters(tensors, "numpy.ndarray"), examples, metrics)
@@ -219,7 +210,7 @@ def _fit_res(tensors: list[bytes], examples: Any = 1, **metrics: Any) -> FitRes:
 
 def test_the_older_strategy_survives_the_same(caplog: pytest.LogCaptureFixture) -> None:
     manager = SimpleClientManager()
-    proxies = [_Proxy(str(i)) for i in range(2)]
+    proxies = [Proxy(str(i)) for i in range(2)]
     for proxy in proxies:
         manager.register(proxy)
     zeros = ndarrays_to_parameters([np.zeros(SIZE, np.float32)])

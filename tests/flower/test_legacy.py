@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.common import FitIns, FitRes, ndarrays_to_parameters
+from flwr.common import ndarrays_to_parameters
 from flwr.server import ServerConfig, SimpleClientManager, start_server
-from flwr.server.client_proxy import ClientProxy
 
 from lasg_flwr import simulate
 from lasg_flwr.clients import LasgNumPyClient
 from lasg_flwr.strategies import LegacyLasgStrategy
 from tests.problems.least_squares import Running, least_squares
+from tests.problems.legacy_proxy import Proxy
 
 pytestmark = pytest.mark.flower
 
@@ -107,27 +107,11 @@ def test_lasting_processes_take_the_engines_path(
     assert max(uploads.values()) == engine.ledger.uploads
 
 
-class InProcess(ClientProxy):
-    """A client in this process."""
-
-    def __init__(self, key: int, oracle: Any) -> None:
-        super().__init__(str(key))
-        self.client = LasgNumPyClient(oracle, key=key).to_client()
-
-    def fit(self, ins: FitIns, timeout: Any, group_id: Any) -> FitRes:
-        return self.client.fit(ins)
-
-    def get_properties(self, ins: Any, timeout: Any, group_id: Any) -> Any:
-        raise NotImplementedError
-
-    get_parameters = evaluate = reconnect = get_properties
-
-
 def drive(strategy: LegacyLasgStrategy, arrays: Any, oracles: list[Any]) -> None:
     """Run rounds as Flower's older server does; what fails is a failure."""
     manager = SimpleClientManager()
     for key, oracle in enumerate(oracles):
-        manager.register(InProcess(key, oracle))
+        manager.register(Proxy(str(key), LasgNumPyClient(oracle, key=key)))
     parameters = ndarrays_to_parameters(arrays)
     for server_round in range(1, ROUNDS + 1):
         results: list[Any] = []

@@ -6,22 +6,15 @@ import numpy as np
 import pytest
 from flwr.common import (
     Code,
-    EvaluateIns,
-    EvaluateRes,
     FitIns,
-    FitRes,
-    GetParametersIns,
-    GetParametersRes,
-    GetPropertiesIns,
-    GetPropertiesRes,
     ndarrays_to_parameters,
 )
 from flwr.server import SimpleClientManager
-from flwr.server.client_proxy import ClientProxy
 
 from lasg_flwr.clients import LasgNumPyClient
 from lasg_flwr.strategies import LegacyLasgStrategy
 from lasg_flwr.vectors import F32
+from tests.problems.legacy_proxy import Proxy
 from tests.problems.sparse_flower import (
     OPTIONS,
     ROUNDS,
@@ -36,42 +29,16 @@ from tests.problems.sparse_flower import (
 pytestmark = pytest.mark.flower
 
 
-class Proxy(ClientProxy):
-    """A lasting client in this process."""
-
-    def __init__(self, key: int) -> None:
-        super().__init__(f"client-{key}")
-        self.client = LasgNumPyClient(oracle(key), key=key)
-
-    def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
-        return self.client.to_client().fit(ins)
-
-    def get_properties(
-        self, ins: GetPropertiesIns, timeout: float | None, group_id: int | None
-    ) -> GetPropertiesRes:
-        raise NotImplementedError
-
-    def get_parameters(
-        self, ins: GetParametersIns, timeout: float | None, group_id: int | None
-    ) -> GetParametersRes:
-        raise NotImplementedError
-
-    def evaluate(
-        self, ins: EvaluateIns, timeout: float | None, group_id: int | None
-    ) -> EvaluateRes:
-        raise NotImplementedError
-
-    def reconnect(self, ins: Any, timeout: float | None, group_id: int | None) -> Any:
-        raise NotImplementedError
-
-
 class Legacy:
     """LegacyLasgStrategy over lasting clients in this process, with faults."""
 
     def __init__(self, seed: int | None) -> None:
         self.dice = None if seed is None else np.random.default_rng(seed)
         self.manager = SimpleClientManager()
-        self.proxies = [Proxy(key) for key in range(WORKERS)]
+        self.proxies = [
+            Proxy(f"client-{k}", LasgNumPyClient(oracle(k), key=k))
+            for k in range(WORKERS)
+        ]
         for proxy in self.proxies:
             self.manager.register(proxy)
         initial = ndarrays_to_parameters([np.zeros(SIZE, np.float32)])
@@ -127,4 +94,5 @@ def test_nothing_is_lost_or_doubled_through_the_legacy_strategy(seed: int) -> No
     assert legacy.strategy.ledger.refused["failure"] > 5
     assert legacy.watch is not None
     for key, proxy in enumerate(legacy.proxies):
+        assert proxy.client is not None
         legacy.watch.check(key, proxy.client.worker.state)

@@ -1,7 +1,7 @@
 """Both state machines through random faults, against an independent model.
 
-The model and the driver are in `protocol_model`. The same events are drawn here by
-hypothesis (which shrinks a failure) and from seeds (which are fast and many).
+The model and the driver are in `tests.problems.protocol`. The same events are drawn
+here by hypothesis (which shrinks a failure) and from seeds (which are fast and many).
 """
 
 from collections.abc import Iterator
