@@ -3,10 +3,12 @@
 from importlib.util import find_spec
 
 collect_ignore = [] if find_spec("numba") else ["lasg_flwr/coding/fast.py"]
-collect_ignore_glob = ["experiments/dropin/*-*"]  # projects of their own
+# projects of their own
+collect_ignore_glob = ["experiments/dropin/*-*", "tests/e2e/large/*"]
 if not find_spec("torch"):
     collect_ignore_glob += [
         "lasg_flwr/clients/torch_*.py",
+        "tests/problems/torch_*.py",
         "experiments/narrow_resnet.py",
         "experiments/pretraining.py",
         "experiments/network*.py",

@@ -1,4 +1,4 @@
-"""The in-process Grid, under the name by which the tests know it."""
+"""The in-process Grid, under the name by which the tests of experiments/ know it."""
 
 from experiments.inprocess import InProcessGrid
 

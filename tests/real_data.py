@@ -1,19 +1,5 @@
-"""Tasks on real data for the tests; without their files the test is skipped."""
+"""`tests.problems.real_data`, as the tests of experiments/ know it."""
 
-import os
-from typing import Any
+from tests.problems.real_data import task_or_skip
 
-import pytest
-
-from experiments.data import DataError
-from experiments.tasks import Task, build_task
-
-
-def task_or_skip(name: str, *arguments: Any) -> Task:
-    """Build a task from the files in LASG_DATA; never download in a test."""
-    if not os.environ.get("LASG_DATA"):
-        pytest.skip(f"needs the {name} files: LASG_DATA is not set")
-    try:
-        return build_task(name, *arguments)
-    except DataError as error:
-        pytest.skip(f"needs the {name} files in LASG_DATA: {error}")
+__all__ = ["task_or_skip"]

@@ -1,0 +1,132 @@
+"""Server steps against references written out, and the threshold over true steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from lasg_flwr import LasgServer
+from lasg_flwr.rules import WK2
+from lasg_flwr.schedules import (
+    Decreasing,
+)
+from lasg_flwr.steps import SGD, Adam, AMSGrad, Momentum, ServerStep
+from tests.problems.solved_least_squares import random_least_squares
+from tests.problems.traces import drive
+
+Reference = Callable[[list[list[float]]], list[list[float]]]
+
+
+def reference_momentum(gradients: list[list[float]]) -> list[list[float]]:
+    """v_t = Σ_s β^{t−s} g_s, β = 0.9, written out."""
+    return [
+        [sum(0.9 ** (t - s) * gradients[s][i] for s in range(t + 1)) for i in range(3)]
+        for t in range(len(gradients))
+    ]
+
+
+def reference_adam(
+    gradients: list[list[float]], running_maximum: bool = False
+) -> list[list[float]]:
+    """m̂/(√v̂ + 1e-8), one coordinate and one step at a time; β = (0.9, 0.999).
+
+    With `running_maximum` v is replaced by its largest value so far (AMSGrad; the
+    bias correction is applied after the maximum, as PyTorch does).
+    """
+    directions = [[0.0] * 3 for _ in gradients]
+    for i in range(3):
+        m = v = top = 0.0
+        for t, gradient in enumerate(gradients, start=1):
+            m = 0.9 * m + 0.1 * gradient[i]
+            v = 0.999 * v + 0.001 * gradient[i] ** 2
+            top = max(top, v) if running_maximum else v
+            corrected = m / (1.0 - 0.9**t)
+            directions[t - 1][i] = corrected / (sqrt(top / (1.0 - 0.999**t)) + 1e-8)
+    return directions
+
+
+def reference_amsgrad(gradients: list[list[float]]) -> list[list[float]]:
+    return reference_adam(gradients, running_maximum=True)
+
+
+STEPS: list[tuple[type[Momentum] | type[Adam], Reference]] = [
+    (Momentum, reference_momentum),
+    (Adam, reference_adam),
+    (AMSGrad, reference_amsgrad),
+]
+
+
+@pytest.mark.parametrize(("kind", "reference"), STEPS)
+def test_server_steps_equal_their_references(
+    kind: type[Momentum] | type[Adam], reference: Reference
+) -> None:
+    """θ^{k+1} = θ^k − η_k · direction, in float64 with one rounding to float32.
+
+    Gradients shrink after a large start, where AMSGrad differs from Adam.
+    """
+    rng = np.random.default_rng(0)
+    gradients = rng.standard_normal((40, 3)) * np.geomspace(100, 0.01, 40)[:, None]
+    schedule = Decreasing(0.5, 40.0)
+    step, theta = kind(schedule), np.ones(3, np.float32)
+    for k, (gradient, direction) in enumerate(
+        zip(gradients, reference(gradients.tolist()), strict=True)
+    ):
+        given = gradient.copy()
+        after = step(theta, given, k)
+        assert (given == gradient).all()
+        assert after.dtype == np.float32
+        exact = theta - schedule(k) * np.array(direction)
+        np.testing.assert_allclose(after, exact, rtol=1e-6, atol=1e-7)
+        theta = after
+
+
+def test_the_server_steps_differ_from_each_other() -> None:
+    gradients = np.geomspace(100, 0.01, 40)[:, None] * np.ones((40, 3))
+    ends = []
+    for step in (SGD(0.1), Momentum(0.1), Adam(0.1), AMSGrad(0.1)):
+        theta = np.ones(3, np.float32)
+        for k, gradient in enumerate(gradients):
+            theta = step(theta, gradient, k)
+        ends.append(float(theta[0]))
+    assert np.diff(sorted(ends)).min() > 1e-3
+
+
+@pytest.mark.parametrize("kind", [Momentum, Adam, AMSGrad])
+def test_steps_other_than_sgd_need_an_explicit_c(
+    kind: type[Momentum] | type[Adam],
+) -> None:
+    """1/η_0² compares gradients with steps, which only SGD's step −η∇ allows."""
+    with pytest.raises(ValueError, match=r"pass one with the rule.*c="):
+        LasgServer(np.zeros(3, np.float32), "wk2", step=kind(0.01))
+    server = LasgServer(np.zeros(3, np.float32), WK2(c=2.0), step=kind(0.01))
+    assert server.c == 2.0
+    assert LasgServer(np.zeros(3, np.float32), "wk2", step=0.01).c == pytest.approx(1e4)
+
+
+@pytest.mark.parametrize("step", [SGD(0.1), Momentum(0.02), Adam(0.05), AMSGrad(0.05)])
+def test_the_threshold_is_over_the_true_steps(step: ServerStep) -> None:
+    """T^k = (c/d_max) Σ_{d=1}^{d_max} ‖θ^{k+1−d} − θ^{k−d}‖², θ^{−d} = θ^0.
+
+    Recomputed from the iterates; η²‖∇^k‖², which equals it for SGD, differs else.
+    """
+    problem = random_least_squares(2, workers=3, samples=10, size=4, drift=0.5)
+    rounds, d_max, c = 40, 4, 0.7
+    rule = WK2(c, d_max, 20)
+    trace = drive(problem, rule, step, rounds, start=np.zeros(4))
+    squares = np.square(np.diff(trace.thetas, axis=0)).sum(axis=1)
+    eta = step.schedule(0)
+    naive = np.array([eta**2 * float(g @ g) for g in trace.steps])
+    for k in range(rounds):
+        true = c / d_max * squares[max(0, k - d_max) : k].sum()
+        assert trace.thresholds[k] == pytest.approx(true, rel=1e-5)
+    assert trace.thresholds[0] == 0.0
+    assert squares.min() > 0.0
+    assert trace.uploads < 3 * rounds
+    apart = np.abs(np.log(naive[5:] / squares[5:]))
+    if isinstance(step, SGD):
+        assert apart.max() < 1e-3
+    else:
+        assert np.median(apart) > 0.5

@@ -1,0 +1,39 @@
+"""As many parameters as ResNet18 between real processes, and on the workers' disks."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lasg_flwr import worker_state
+
+from .federation import Federation
+
+APP = Path(__file__).parent / "large"
+SIZE = 11_181_642
+"""Parameters of ResNet18 for ten classes."""
+CODEC = "topk:k=100000"
+"""With a lossy codec a worker keeps θ and h of two uploads: 179 MB."""
+ROUNDS = 5
+
+
+@pytest.mark.long
+def test_eleven_million_parameters_keep_their_state(federation: Federation) -> None:
+    """Each worker's file holds the last round and the upload that the server knows."""
+    result = federation.home / "result.json"
+    config = f'rounds={ROUNDS} size={SIZE} codec="{CODEC}" result="{result}"'
+    log = federation.run(APP, config, timeout=500)
+    assert result.exists(), log[-4000:]
+    found = json.loads(result.read_text())
+    print(found)
+    assert found["ledger"]["rounds"] == ROUNDS
+    assert len(found["ids"]) == 3
+    for key, id_ in found["ids"].items():
+        (path,) = (federation.home / f"state{key}").glob("run-*/*.safetensors")
+        print(path.stat().st_size, "bytes of state")
+        assert path.stat().st_size > 2 * 4 * SIZE
+        state = worker_state.load(path.read_bytes())
+        assert state.answered is not None
+        assert state.answered[1] == ROUNDS - 1
+        slots = [s for s in (state.committed, state.pending) if s is not None]
+        assert id_ in [slot.id.hex() for slot in slots]

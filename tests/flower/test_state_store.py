@@ -1,0 +1,219 @@
+"""Worker state in files: restarts, damage, locks, and the threshold."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord
+from flwr.client import ClientApp
+
+from experiments.inprocess import InProcessGrid
+from lasg_flwr import checkpoint, simulate
+from lasg_flwr.clients import state_store
+from lasg_flwr.clients.state_store import ContextStore, StateFile
+from lasg_flwr.errors import CheckpointError, StateInUseError
+from lasg_flwr.strategies import LasgStrategy
+from lasg_flwr.worker import WorkerState
+from tests.problems.flower_app import client_fn_of, vector_of
+from tests.problems.least_squares import least_squares
+
+pytestmark = pytest.mark.flower
+
+ORACLES = least_squares(workers=3)
+SIZE = ORACLES[0].size
+OPTIONS: dict[str, Any] = {"rule": "wk2", "codec": "topk:k=2", "step": 0.05}
+
+
+def _grid(**node_config: Any) -> InProcessGrid:
+    grid = InProcessGrid(ClientApp(client_fn_of(ORACLES.__getitem__)), len(ORACLES))
+    for context in grid.contexts.values():
+        context.node_config.update(node_config)
+    return grid
+
+
+def _run(grid: InProcessGrid, each_round: Any = None) -> tuple[bytes, Any]:
+    strategy = LasgStrategy(fraction_evaluate=0.0, **OPTIONS)
+    result = strategy.start(grid, vector_of(SIZE), 20, evaluate_fn=each_round)
+    return result.arrays["theta"].numpy().tobytes(), result.ledger
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("run-*/*.safetensors"))
+
+
+def test_restarted_clients_go_on_from_their_folder(tmp_path: Path) -> None:
+    grid = _grid(**{"lasg-state": "file", "lasg-state-dir": str(tmp_path)})
+
+    def restart(round_: int, arrays: ArrayRecord) -> None:
+        for context in grid.contexts.values():
+            context.state.clear()
+
+    theta, ledger = _run(grid, restart)
+    engine = simulate(ORACLES, np.zeros(SIZE), rounds=20, **OPTIONS)
+    assert theta == engine.theta.tobytes()
+    assert ledger.uplink_bytes == engine.ledger.uplink_bytes
+    assert len(_files(tmp_path)) == 3
+
+
+def test_an_emptied_folder_is_a_refresh(tmp_path: Path) -> None:
+    grid = _grid(**{"lasg-state": "file", "lasg-state-dir": str(tmp_path)})
+
+    def lose(round_: int, arrays: ArrayRecord) -> None:
+        if round_ == 10:
+            for file in _files(tmp_path):
+                file.unlink()
+
+    _, ledger = _run(grid, lose)
+    engine = simulate(ORACLES, np.zeros(SIZE), rounds=20, **OPTIONS)
+    assert not ledger.refused
+    assert ledger.uplink_bytes != engine.ledger.uplink_bytes
+
+
+def test_the_context_only_says_where_the_state_is(tmp_path: Path) -> None:
+    grid = _grid(**{"lasg-state": "file", "lasg-state-dir": str(tmp_path)})
+    _run(grid)
+    for context in grid.contexts.values():
+        (record,) = context.state.config_records.values()
+        assert record["file"] in {str(f) for f in _files(tmp_path)}
+        assert record["round"] == 19
+        assert state_store.load_state(context.state) is None
+
+
+@pytest.mark.parametrize(("mib", "files"), [(32, 0), (0.0001, 3)])
+def test_auto_uses_files_above_the_threshold(
+    tmp_path: Path, mib: float, files: int
+) -> None:
+    config = {"lasg-state-dir": str(tmp_path), "lasg-state-threshold-mib": mib}
+    grid = _grid(**config)
+    _run(grid)
+    assert len(_files(tmp_path)) == files
+    kept = [state_store.load_state(c.state) for c in grid.contexts.values()]
+    assert all((state is None) == bool(files) for state in kept)
+
+
+def test_a_damaged_file_is_a_refresh_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = StateFile(tmp_path, 1, 0)
+    grid = _grid(**{"lasg-state": "file", "lasg-state-dir": str(tmp_path)})
+
+    def damage(round_: int, arrays: ArrayRecord) -> None:
+        if round_ == 10:
+            data = bytearray(store.path.read_bytes())
+            data[-1] ^= 1  # within an array: only a checksum can tell
+            store.path.write_bytes(data)
+            with pytest.raises(CheckpointError, match="checksum"):
+                store.load()
+
+    _, ledger = _run(grid, damage)
+    assert not ledger.refused
+
+
+def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
+    store = StateFile(tmp_path, 1, 0)
+    store.write(checkpoint.to_bytes({}, {"version": 99}))
+    with pytest.raises(CheckpointError, match="version 99"):
+        store.load()
+
+
+def test_a_new_run_finds_the_state_that_the_server_means(tmp_path: Path) -> None:
+    grid = _grid(**{"lasg-state": "file", "lasg-state-dir": str(tmp_path)})
+    _run(grid)
+    old = StateFile(tmp_path, 1, 0).load()
+    assert old is not None
+    committed = old.committed or old.pending
+    assert committed is not None
+    resumed = StateFile(tmp_path, 2, 0)
+    assert resumed.load(None) is None
+    assert resumed.load(bytes(16)) is None
+    found = resumed.load(committed.id)
+    assert found is not None
+    assert found.answered == old.answered
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from lasg_flwr.clients.state_store import StateFile
+with StateFile(Path(sys.argv[1]), 1, 0).locked():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_second_process_on_a_folder_gets_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_store, "LOCK_SECONDS", 0.1)
+    command = [sys.executable, "-c", _HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            with (
+                pytest.raises(StateInUseError, match="lasg-state-dir"),
+                StateFile(tmp_path, 1, 0).locked(),
+            ):
+                pass
+            with StateFile(tmp_path, 1, 1).locked():
+                pass
+        finally:
+            holder.kill()
+    time.sleep(0.05)
+    with StateFile(tmp_path, 1, 0).locked():  # a killed process leaves no lock
+        pass
+
+
+_FORK = """
+import os, sys, time
+from pathlib import Path
+from lasg_flwr.clients.state_store import StateFile
+file = StateFile(Path(sys.argv[1]), 1, 0)
+with file.locked():
+    if not os.fork():  # as a DataLoader's persistent worker
+        time.sleep(20)
+        os._exit(0)
+try:
+    with file.locked():
+        print("again")
+finally:
+    os.killpg(0, 9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_forked_under_the_lock_does_not_keep_it(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-uc", _FORK, str(tmp_path)],
+        capture_output=True,
+        start_new_session=True,
+    )
+    assert done.stdout == b"again\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lasg-state", "disk"), ("lasg-state-threshold-mib", -1)],
+)
+def test_bad_node_configuration_is_refused(key: str, value: Any) -> None:
+    context = _grid().contexts[1000]
+    context.node_config[key] = value
+    with pytest.raises(ValueError, match=key):
+        ContextStore(context, 0)
+
+
+def test_the_default_folder_is_the_users_state_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    context = _grid().contexts[1000]
+    context.node_config["lasg-state"] = "file"
+    store = ContextStore(context, 0)
+    store.save(WorkerState(answered=(bytes(16), 3)))
+    assert _files(tmp_path / "lasg-flwr") == [store.file.path]
+    assert store.load(None) == WorkerState(answered=(bytes(16), 3))

@@ -1,0 +1,25 @@
+"""A lasting client of Flower's older API, in this process."""
+
+from typing import Any
+
+from flwr.common import FitIns, FitRes
+from flwr.server.client_proxy import ClientProxy
+
+from lasg_flwr.clients import LasgNumPyClient
+
+
+class Proxy(ClientProxy):
+    """Only ``fit`` is ever called, and only where there is a client."""
+
+    def __init__(self, cid: str, client: LasgNumPyClient | None = None) -> None:
+        super().__init__(cid)
+        self.client = client
+
+    def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
+        assert self.client is not None
+        return self.client.to_client().fit(ins)
+
+    def _none(self, *arguments: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+    get_properties = get_parameters = evaluate = reconnect = _none

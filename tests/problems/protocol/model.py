@@ -1,0 +1,125 @@
+"""An independent model of what the server holds.
+
+What each accepted upload *is* is found by decoding the replies that the server kept,
+not by looking into the server.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lasg_flwr.messages import Reply, Request
+from lasg_flwr.vectors import F32, F64
+from lasg_flwr.worker import LasgWorker, Slot, WorkerState
+from tests.problems.protocol.setups import SIZE
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A reply on its way: where from, what it answers, the worker's state then."""
+
+    node: int
+    reply: Reply
+    request: Request
+    worker: LasgWorker
+    state: WorkerState
+
+
+@dataclass(frozen=True)
+class Held:
+    """An accepted upload: what the worker noted of it, and what it decodes to."""
+
+    noted: Slot
+    h: F32 | F64
+    theta: F32
+    round: int
+    full: bool
+
+
+@dataclass
+class Known:
+    """The model of a server's record.
+
+    `last` is what its id stands for, `counted` what is in S, `aside` what waits for
+    a new start.
+    """
+
+    weight: float
+    last: Held | None = None
+    counted: Held | None = None
+    aside: Held | None = None
+    gone: bool = False
+    round: int = 0
+
+
+@dataclass
+class Model:
+    """The model of a server between two rounds."""
+
+    known: dict[int, Known] = field(default_factory=dict)
+
+    def total(self) -> tuple[F64, float, float]:
+        """Return Σ w h, Σ w, and the scale Σ w ‖h‖."""
+        total, weight, scale = np.zeros(SIZE), 0.0, 0.0
+        for known in self.known.values():
+            if known.counted is not None:
+                h = known.counted.h.astype(np.float64)
+                total += known.weight * h
+                weight += known.weight
+                scale += known.weight * float(np.linalg.norm(h))
+        return total, weight, scale
+
+    def accept(self, key: int, held: Held, weight: float, sum_only: bool) -> None:
+        """Take in a kept upload."""
+        known = self.known.setdefault(key, Known(weight))
+        stuck = sum_only and held.full and known.counted is not None
+        if stuck and known.aside is not None:
+            known.last = None
+            return
+        if stuck:
+            known.aside, known.gone = held, True
+        else:
+            known.counted = held
+        known.last, known.round = held, held.round
+
+    def leave(self, key: int, sum_only: bool) -> None:
+        """A worker is taken out."""
+        known = self.known[key]
+        if not sum_only:
+            known.counted = None
+        known.gone = sum_only and known.counted is not None
+        known.last = None
+
+    def new_start(self, round_: int, max_delay: int, share: float) -> bool:
+        """Begin anew if it is time; return whether."""
+        gone = [known for known in self.known.values() if known.gone]
+        members = [known for known in self.known.values() if known.counted]
+        overdue = any(
+            round_ - known.counted.round >= max_delay for known in gone if known.counted
+        )
+        if not gone or not (overdue or len(gone) > share * len(members)):
+            return False
+        for known in self.known.values():
+            known.counted, known.aside = known.aside, None
+            if known.counted is None:
+                known.last = None
+            known.gone = known.counted is not None and known.last is None
+        return True
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A server's saved state, with the model of that moment."""
+
+    arrays: dict[str, Any]
+    meta: dict[str, Any]
+    model: Model
+    theta: F32
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values are equal to the bit; arrays by dtype and content."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    return type(a) is type(b) and bool(a == b)

@@ -1,0 +1,118 @@
+"""Sparse local SGD as the Flower tests run it, and what must hold under faults.
+
+For every device, what the server accepted and the error that the device keeps add up to
+all that it ever computed; and θ moves by exactly what was accepted.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+from flwr.app import Context
+
+from experiments.inprocess import InProcessGrid
+from lasg_flwr import LasgServer, simulate, wire
+from lasg_flwr.cycle import codec_of
+from lasg_flwr.growing import BatchSchedule, GrowingBatches
+from lasg_flwr.local import LocalSteps
+from lasg_flwr.messages import Reply
+from lasg_flwr.oracle import Oracle
+from lasg_flwr.rounds import Verdict
+from lasg_flwr.strategies import LasgStrategy
+from lasg_flwr.vectors import F32, F64
+from lasg_flwr.worker import WorkerState
+from lasg_flwr.worker_state import load
+from tests.problems.flower_app import client_fn_of, vector_of
+from tests.problems.least_squares import sized
+
+WORKERS, SIZE, ROUNDS = 4, 6, 40
+CODECS = ["topk:k=1", "topk:k=2", "topk:fraction=0.5"]
+OPTIONS: dict[str, Any] = {
+    "rule": "sgd",
+    "codec": CODECS,
+    "memory": "error",
+    "step": 1.0,
+    "seed": 4,
+}
+FLOWER = {**OPTIONS, "fraction_evaluate": 0.0, "min_train_nodes": WORKERS}
+TOTALS: dict[int, F64] = {}
+"""Σ u of each device: clients are built anew for every message."""
+
+
+class Noted(LocalSteps):
+    """Local steps that add up what they return."""
+
+    def gradient(self, theta: F32, batch: Any) -> F32:
+        update = super().gradient(theta, batch)
+        key: int = self.__dict__["key"]
+        TOTALS[key] = TOTALS.get(key, np.zeros(SIZE)) + update
+        return update
+
+
+def oracle(key: int) -> Oracle:
+    growing = GrowingBatches(sized(WORKERS)[key], BatchSchedule(2, 1.05))
+    noted = Noted(growing, 3, 0.05)
+    noted.__dict__["key"] = key
+    return noted
+
+
+client_fn = client_fn_of(oracle)
+
+
+def engine() -> F32:
+    TOTALS.clear()
+    oracles = [oracle(key) for key in range(WORKERS)]
+    result = simulate(oracles, np.zeros(SIZE), rounds=ROUNDS, **OPTIONS)
+    TOTALS.clear()
+    return result.theta
+
+
+def state_of(context: Context) -> Any:
+    state = context.state.config_records["lasg.state"]["worker"]
+    assert isinstance(state, bytes)
+    return load(state)
+
+
+class Watch:
+    """What a server accepted, from each device; θ must move by the mean of it."""
+
+    def __init__(self, server: LasgServer) -> None:
+        self.accepted: dict[int, F64] = defaultdict(lambda: np.zeros(SIZE))
+        self.server = server
+        self._receive, self._close = server.receive, server.close_round
+        self._round = np.zeros(SIZE)
+        server.receive = self.receive  # type: ignore[method-assign]
+        server.close_round = self.close  # type: ignore[method-assign]
+
+    def receive(self, node: int, reply: Reply) -> Verdict:
+        verdict = self._receive(node, reply)
+        if verdict.kept:
+            codec = codec_of(self.server.settings.codec, reply.key)
+            decoded = wire.decode(reply.payload, codec, SIZE)
+            self.accepted[reply.key] += decoded
+            self._round += decoded
+        return verdict
+
+    def close(self) -> Any:
+        before = self.server.theta
+        report = self._close()
+        weight = self.server.aggregate.weight
+        moved = (before - self._round / weight).astype(np.float32)
+        assert self.server.theta.tobytes() == moved.tobytes()
+        self._round = np.zeros(SIZE)
+        return report
+
+    def check(self, key: int, state: WorkerState) -> None:
+        """Σ accepted + e_m = Σ u."""
+        pending = state.pending
+        assert pending is not None
+        accepted = pending.id == self.server.roster.records[key].id
+        kept: Any = pending.h if accepted else pending.lost
+        total = self.accepted[key] + kept
+        np.testing.assert_allclose(total, TOTALS[key], rtol=0, atol=1e-10)
+
+
+def start(strategy: LasgStrategy, grid: InProcessGrid) -> F32:
+    result = strategy.start(grid, vector_of(SIZE), ROUNDS)
+    theta: F32 = result.arrays["theta"].numpy()
+    return theta
