@@ -2,12 +2,12 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("numba") else ["lasg_flwr/coding/fast.py"]
+collect_ignore = [] if find_spec("numba") else ["lasg_flwr/codecs/coding/fast.py"]
 # projects of their own
 collect_ignore_glob = ["experiments/dropin/*-*", "tests/e2e/large/*"]
 if not find_spec("torch"):
     collect_ignore_glob += [
-        "lasg_flwr/clients/torch_*.py",
+        "lasg_flwr/oracles/torch/*.py",
         "tests/problems/torch_*.py",
         "experiments/narrow_resnet.py",
         "experiments/pretraining.py",

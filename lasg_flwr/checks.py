@@ -50,8 +50,10 @@ def real(
         inside = least <= number <= most and above < number < below
         if isfinite(number) and inside:
             return number
+    else:
+        raise ValueError(f"{name} must be a number, got {value!r}{hint}")
     limits = _range(least, above, most, below)
-    raise ValueError(f"{name} must be {limits}{hint}, got {value!r}")
+    raise ValueError(f"{name} must {limits}, got {value!r}{hint}")
 
 
 def whole(
@@ -82,7 +84,7 @@ def whole(
         if least <= number <= most:
             return number
     limit = f" >= {least}" if most == inf else f" from {least} to {most}"
-    raise ValueError(f"{name} must be an integer{limit}{hint}, got {value!r}")
+    raise ValueError(f"{name} must be an integer{limit}, got {value!r}{hint}")
 
 
 def _as_float(value: Any) -> float:
@@ -96,9 +98,9 @@ def _range(least: float, above: float, most: float, below: float) -> str:
     low = least if least > -inf else above
     high = most if most < inf else below
     if low == -inf:
-        return "finite"
+        return "be finite"
     if high == inf:
-        return f"finite and {'>=' if least > -inf else '>'} {low:g}"
+        return f"be finite and {'>=' if least > -inf else '>'} {low:g}"
     opening = "[" if least > -inf else "("
     closing = "]" if most < inf else ")"
-    return f"a number in {opening}{low:g}, {high:g}{closing}"
+    return f"lie in {opening}{low:g}, {high:g}{closing}"

@@ -14,6 +14,7 @@ from .codecs import Codec
 from .codecs.assignment import CodecChoice, assigned_codecs, assignment_spec, codec_of
 from .memory import Memory, memory_from, memory_name
 from .optim import ServerStep, step_from
+from .registry import spec_of
 from .rules import Rule, rule_from, worker_spec
 
 MemoryName = Literal["innovation", "gradient", "error-feedback", "error"]
@@ -196,7 +197,7 @@ class LasgConfig:
         rate = options.pop("rate")
         settings = self.settings
         return {
-            "rule": repr(self.rule_object),
+            "rule": spec_of(self.rule_object),
             "codec": settings.codec,
             "full_codec": self.later_full_codec,
             "memory": settings.memory,

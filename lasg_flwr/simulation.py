@@ -51,6 +51,7 @@ def simulate(
     rounds: int,
     config: LasgConfig | None = None,
     buffers: NDArray[Any] | None = None,
+    model_bytes: int | None = None,
     keys: Sequence[int] | None = None,
     callback: Callback | None = None,
     batched_gradient: BatchedGradient | None = None,
@@ -74,6 +75,8 @@ def simulate(
         What the run is told, in place of `options`.
     buffers : ndarray, shape (B,), optional
         The first values of the model's buffers.
+    model_bytes : int, optional
+        Length of the packed model, see `LasgServer`.
     keys : sequence of int, optional
         Worker keys; left out, 0, 1, ....
     callback : callable, optional
@@ -132,7 +135,9 @@ def simulate(
             f"{len(oracles)} oracles need as many distinct keys, got {list(keys)!r}"
         )
     workers = [LasgWorker(o, k) for o, k in zip(oracles, keys, strict=True)]
-    server = LasgServer(theta, config_from(config, options), buffers=buffers)
+    server = LasgServer(
+        theta, config_from(config, options), buffers=buffers, model_bytes=model_bytes
+    )
     if batched_gradient is not None and server.buffers.size:
         raise ValueError(
             f"batched_gradient cannot move the model's {server.buffers.size} buffer "

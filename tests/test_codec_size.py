@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from experiments.tasks import Batch, build_task
-from lasg_flwr import wire
-from lasg_flwr.codecs import QSGD, TopK
-from lasg_flwr.coding import indices, levels
-from lasg_flwr.coding.kernels import select
+from lasg_flwr.codecs import QSGD, TopK, wire
+from lasg_flwr.codecs.coding import indices, levels
+from lasg_flwr.codecs.coding.kernels import select
 from lasg_flwr.vectors import F32
 
 from .codec_cases import needs_range_coder

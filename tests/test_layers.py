@@ -1,17 +1,34 @@
-"""Who may import whom, read from the source."""
+"""Who may import whom, read from the source; and the size of the house."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lasg_flwr"
-GROUND = {"errors", "vectors", "history", "registry", "random"}
-FLOWER = {"records", "traffic", "clients", "strategies"}
 FILES = sorted(PACKAGE.rglob("*.py"))
+GROUND = {"checks", "errors", "layout", "ledger", "random", "registry", "vectors"}
+BELOW: dict[str, set[str]] = {
+    "rules": set(),
+    "codecs": set(),
+    "memory": {"codecs"},
+    "optim": set(),
+    "oracles": {"optim"},
+    "config": {"codecs", "memory", "optim", "rules"},
+    "protocol": {"codecs", "config", "memory", "optim", "oracles", "rules"},
+    "simulation": {"config", "oracles", "protocol"},
+    "reference": {"oracles", "rules"},
+    "flower": {"codecs", "config", "protocol"},
+    "clients": {"codecs", "config", "flower", "memory", "oracles", "protocol"},
+    "strategies": {"codecs", "config", "flower", "memory", "protocol", "rules"},
+    "__init__": {"config", "oracles", "protocol", "simulation"},
+}
+"""What each floor may import besides the ground and itself."""
+FLOWER = {"flower", "clients", "strategies"}
 
 
 def layer_of(path: Path) -> str:
@@ -34,32 +51,21 @@ def imports_of(path: Path) -> set[str]:
 
 def own_layers(path: Path) -> set[str]:
     """Layers of this package that a file imports."""
-    names = imports_of(path)
-    inside = {n.split(".")[1] for n in names if n.startswith("lasg_flwr.")}
-    known = {layer_of(file) for file in FILES}
-    return inside & known
+    inside = {n.split(".")[1] for n in imports_of(path) if n.startswith("lasg_flwr.")}
+    return inside & {layer_of(file) for file in FILES}
 
 
 def test_there_is_something_to_check() -> None:
-    assert len(FILES) > 30
-    assert own_layers(PACKAGE / "worker.py") >= {"memories", "rules", "codecs"}
+    assert len(FILES) > 80
+    assert own_layers(PACKAGE / "protocol" / "worker.py") >= {"memory", "rules"}
+    assert {layer_of(path) for path in FILES} == GROUND | BELOW.keys()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_layers(path: Path) -> None:
     layer, uses = layer_of(path), own_layers(path)
-    if layer in GROUND:
-        assert uses <= GROUND
-    if layer in ("rules", "coding"):
-        assert uses <= GROUND | {layer}
-    if layer == "codecs":
-        assert uses <= GROUND | {"codecs", "coding"}
-    if layer not in FLOWER:
-        assert not uses & FLOWER
-    if layer == "clients":
-        assert "strategies" not in uses
-    if layer == "strategies":
-        assert "clients" not in uses
+    allowed = GROUND | BELOW.get(layer, set()) | {layer}
+    assert uses <= allowed, f"{layer} must not import {sorted(uses - allowed)}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -68,13 +74,30 @@ def test_outside_imports(path: Path) -> None:
     assert not tops & {"experiments", "tests", "torchvision", "sklearn", "matplotlib"}
     if layer_of(path) not in FLOWER:
         assert "flwr" not in tops
-    if not path.name.startswith("torch_"):
+    if path.parent != PACKAGE / "oracles" / "torch":
         assert "torch" not in tops
+
+
+def _functions(path: Path) -> list[int]:
+    """Lines of each function."""
+    return [
+        node.end_lineno - node.lineno + 1
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None
+    ]
+
+
+def test_the_house_has_small_rooms() -> None:
+    lines = {path: len(path.read_text().splitlines()) for path in FILES}
+    assert max(lines.values()) <= 300, max(lines, key=lines.__getitem__)
+    assert median(lines.values()) <= 120
+    assert median(n for path in FILES for n in _functions(path)) <= 12
+    assert len(list(PACKAGE.glob("*.py"))) <= 12
 
 
 def test_the_core_loads_neither_flwr_nor_torch() -> None:
     code = (
-        "import sys, lasg_flwr, lasg_flwr.snapshot, lasg_flwr.worker_state\n"
+        "import sys, lasg_flwr, lasg_flwr.protocol.saving, lasg_flwr.reference\n"
         "print([m for m in ('flwr', 'torch', 'ray', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run(

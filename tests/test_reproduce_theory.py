@@ -13,7 +13,7 @@ from experiments.reproduce.claims import Claim
 from experiments.reproduce.job import ConfigError
 from experiments.reproduce.table1 import Case, count_vectors, measure
 from experiments.reproduce.theory import OneSided, Problem, Regulariser, make
-from lasg_flwr.schedules import largest_c
+from lasg_flwr.optim.schedules import largest_c
 
 RESULTS = Path(__file__).parent.parent / "experiments" / "results" / "reproduce"
 REGULARISERS: tuple[Regulariser, ...] = ("nonconvex", "convex")

@@ -19,7 +19,7 @@ from experiments.sparse_rate import (
     slope,
 )
 from experiments.tasks import Batch, build_task
-from lasg_flwr.growing import BatchSchedule
+from lasg_flwr.oracles.batches import BatchSchedule
 
 HORIZONS = (64, 256, 1024)
 

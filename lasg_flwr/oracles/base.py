@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from numbers import Integral
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -75,7 +76,7 @@ class Oracle(ABC):
             A new array; it is kept, not copied.
         """
 
-    def configure(self, config: Mapping[str, Any]) -> None:  # noqa: B027
+    def configure(self, config: dict[str, Any]) -> None:  # noqa: B027
         """Take the server's ``train_config`` before a round."""
 
     def start_round(self, k: int) -> None:  # noqa: B027
@@ -138,8 +139,9 @@ class Oracle(ABC):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        for name in vars(cls):
-            if name.startswith("_") or hasattr(Oracle, name) or name in _ANNOTATED:
+        for name, value in vars(cls).items():
+            known = name.startswith("_") or hasattr(Oracle, name) or name in _ANNOTATED
+            if known or not isinstance(value, FunctionType | property | int):
                 continue
             if close := get_close_matches(name, _MEMBERS, 1, 0.85):
                 raise TypeError(

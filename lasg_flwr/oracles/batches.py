@@ -40,7 +40,7 @@ class BatchSchedule:
 
     def __post_init__(self) -> None:
         initial = whole("the initial batch b^(0)", self.initial, least=1)
-        hint = " (1 keeps the batch as it is, 1.01 lets it grow by 1 % an iteration)"
+        hint = ": 1 keeps the batch as it is, 1.01 lets it grow by 1 % an iteration"
         growth = real("the batch growth ρ", self.growth, least=1.0, hint=hint)
         object.__setattr__(self, "initial", initial)
         object.__setattr__(self, "growth", growth)

@@ -46,7 +46,7 @@ class OracleWrapper(Oracle):
         """Return the gradient."""
         return self.oracle.gradient(theta, batch)
 
-    def configure(self, config: Mapping[str, Any]) -> None:
+    def configure(self, config: dict[str, Any]) -> None:
         """Hand on the server's config."""
         self.oracle.configure(config)
 

@@ -127,10 +127,10 @@ class LasgServer:
         distances = Distances(self.theta, self.iterates)
         requests = []
         reachable = 0
+        threshold, k = opened.threshold, self.round
         for node in nodes:
             reachable += 1
             record = self.roster.at(node)
-            threshold, k = opened.threshold, self.round
             force = contact(self.rule, self.memory, record, k, threshold, distances)
             if force is None:
                 continue
@@ -138,12 +138,8 @@ class LasgServer:
             opened.ask(node, request, record)
             requests.append((node, request))
         self._open = opened
-        self.ledger.count_requests(
-            reachable,
-            len(requests),
-            self.model_bytes,
-            dense_bytes(self.theta) + dense_bytes(self.buffers),
-        )
+        dense = dense_bytes(self.theta) + dense_bytes(self.buffers)
+        self.ledger.count_requests(reachable, len(requests), self.model_bytes, dense)
         return requests
 
     def receive(self, node: int, reply: Reply) -> Verdict:
@@ -185,10 +181,9 @@ class LasgServer:
         """
         if self._open is None:
             raise LasgError("no round is open: call open_round first")
-        current = self._open
+        current, self._open = self._open, None
         for kept in current.rest():
             self._apply(current, kept)
-        self._open = None
         self.norm_filter.settle()
         self.memory.settle(self.sum)
         self.buffer_mean.settle()

@@ -48,8 +48,15 @@ class Packer:
         self.arrays: files.Arrays = {}
         self._known: dict[int, tuple[str, Any]] = {}
 
-    def pack(self, value: Any) -> Any:
-        """Return a JSON-ready value; its arrays go to `arrays`.
+    def pack(self, value: Any, name: str = "") -> Any:
+        """Return a JSON-ready value; its arrays go to `arrays`, named by their place.
+
+        Parameters
+        ----------
+        value : object
+            What to pack.
+        name : str, optional
+            Its place in the tree.
 
         Raises
         ------
@@ -57,38 +64,47 @@ class Packer:
             If it is of a type that cannot be saved.
         """
         if isinstance(value, np.ndarray):
-            return {"array": self._array(value)}
+            return {"array": self._array(value, name)}
         if isinstance(value, bytes) and len(value) <= SHORT:
             return {"hex": value.hex()}
         if isinstance(value, bytes):
-            return {"bytes": self._array(np.frombuffer(value, np.uint8))}
+            return {"bytes": self._array(np.frombuffer(value, np.uint8), name)}
         if isinstance(value, np.generic):
             return value.item()
         if isinstance(value, Mapping):
-            pairs = [[self.pack(k), self.pack(v)] for k, v in value.items()]
+            pairs = [[self.pack(k), self._inner(v, name, k)] for k, v in value.items()]
             return {"pairs": pairs}
-        if hasattr(value, "_fields"):
-            return {"fields": {n: self.pack(getattr(value, n)) for n in value._fields}}
-        if is_dataclass(value):
-            names = [f.name for f in fields(value)]
-            return {"fields": {n: self.pack(getattr(value, n)) for n in names}}
+        if names := _field_names(value):
+            inner = {n: self._inner(getattr(value, n), name, n) for n in names}
+            return {"fields": inner}
         if isinstance(value, list | tuple):
-            return [self.pack(item) for item in value]
+            return [self._inner(item, name, i) for i, item in enumerate(value)]
         if value is None or isinstance(value, bool | int | float | str):
             return value
         raise TypeError(
-            f"a state holds a {type(value).__name__}: only arrays, numbers, strings, "
-            "bytes, None, and tuples, dicts or NamedTuples of these can be saved"
+            f"{name or 'a state'} is a {type(value).__name__}: only arrays, numbers, "
+            "strings, bytes, None, and tuples, dicts or NamedTuples of these can be "
+            "saved"
         )
 
-    def _array(self, array: Any) -> str:
+    def _inner(self, value: Any, name: str, step: Any) -> Any:
+        return self.pack(value, f"{name}.{step}" if name else str(step))
+
+    def _array(self, array: Any, name: str) -> str:
         """Store an array; one that may still change is copied."""
-        name, _ = self._known.get(id(array), ("", None))
-        if not name:
-            name = str(len(self.arrays))
-            self._known[id(array)] = (name, array)  # kept alive, so that ids are unique
+        known = self._known.get(id(array))
+        if known is None:
+            self._known[id(array)] = (name, array)  # kept alive: ids stay unique
             self.arrays[name] = array.copy() if array.flags.writeable else array
-        return name
+            return name
+        return known[0]
+
+
+def _field_names(value: Any) -> tuple[str, ...]:
+    """Return the names of a NamedTuple's or dataclass object's fields; else none."""
+    if is_dataclass(value):
+        return tuple(field.name for field in fields(value))
+    return tuple(getattr(value, "_fields", ()))
 
 
 class Unpacker:

@@ -115,7 +115,7 @@ class Rule(ABC, Generic[S]):
 
     def __post_init__(self) -> None:
         if self.c is not None:
-            hint = ", or None for 1/η²"
+            hint = "; None is 1/η²"
             object.__setattr__(self, "c", real("c", self.c, least=0.0, hint=hint))
         for field in ("d_max", "max_delay"):
             value = whole(field, getattr(self, field), least=1)

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lasg_flwr import wire
-from lasg_flwr.codecs import QSGD, Codec, Dense, Natural, codec_from
-from lasg_flwr.coding import backend, threads
+from lasg_flwr.codecs import QSGD, Codec, Dense, Natural, codec_from, wire
+from lasg_flwr.codecs.coding import backend, threads
 from lasg_flwr.vectors import F32
 from tests.problems.codec_cases import (
     cases,

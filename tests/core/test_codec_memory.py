@@ -3,18 +3,19 @@
 import numpy as np
 import pytest
 
-from lasg_flwr import wire
-from lasg_flwr.codecs import Codec, codec_from
-from lasg_flwr.coding import range_coder
+from lasg_flwr import Oracle
+from lasg_flwr.codecs import Codec, codec_from, wire
+from lasg_flwr.codecs.coding import range_coder
+from lasg_flwr.config import MemoryName, ServerMemoryName
 from lasg_flwr.errors import LasgError
-from lasg_flwr.server import LasgServer
-from lasg_flwr.settings import Memory, ServerMemory
+from lasg_flwr.protocol import LasgWorker
+from lasg_flwr.protocol.server import LasgServer
 from lasg_flwr.simulation import simulate
 from lasg_flwr.vectors import F32
-from lasg_flwr.worker import LasgWorker
 from tests.problems.codec_cases import cases
 from tests.problems.protocol.driver import play
 from tests.problems.protocol.setups import MEMORIES, RULES
+from tests.problems.servers import h_of, server_for
 
 ROUNDS, SIZE, WORKERS = 2_000, 21, 2
 SPECS = (
@@ -32,10 +33,11 @@ SPECS = (
 UNBIASED = tuple(s for s in SPECS if codec_from(s).omega(2) is not None)
 
 
-class Quadratic:
+class Quadratic(Oracle):
     """‖θ − c‖²/2 with noise on c."""
 
     num_examples = 1
+    size: int
 
     def __init__(self, centre: F32, noise: float = 0.1) -> None:
         self.centre, self.noise = centre, noise
@@ -78,10 +80,10 @@ def _check_equal(server: LasgServer, workers: list[LasgWorker]) -> int:
         for slot in slots:
             if record is None or slot is None or slot.id != record.id:
                 continue
-            if slot.h is None or record.held is None:
+            if h_of(slot) is None or record.memory.h is None:
                 continue
-            assert not isinstance(record.held, bytes)
-            assert slot.h.tobytes() == record.held.tobytes()
+            assert not isinstance(record.memory.h, bytes)
+            assert h_of(slot).tobytes() == record.memory.h.tobytes()
             compared += 1
     return compared
 
@@ -90,11 +92,11 @@ def _check_equal(server: LasgServer, workers: list[LasgWorker]) -> int:
 @pytest.mark.parametrize("codec", cases(SPECS))
 @pytest.mark.parametrize("server_memory", ["per-worker", "sum-only"])
 def test_innovation_memory_stays_equal(
-    codec: Codec, server_memory: ServerMemory, request: pytest.FixtureRequest
+    codec: Codec, server_memory: ServerMemoryName, request: pytest.FixtureRequest
 ) -> None:
     spec = request.node.callspec.id.removesuffix(f"-{server_memory}")
     spec = spec.removeprefix(f"{server_memory}-")
-    server = LasgServer(
+    server = server_for(
         np.zeros(SIZE, np.float32),
         "wk2:c=0.5",
         spec,
@@ -113,11 +115,11 @@ def test_innovation_memory_stays_equal(
     for worker in workers:
         record = server.roster.records[worker.key]
         slots = (worker.state.committed, worker.state.pending)
-        held = [s.h for s in slots if s is not None and s.id == record.id]
+        held = [h_of(s) for s in slots if s is not None and s.id == record.id]
         assert held, "the worker has what the server accepted last"
         assert held[0] is not None
         total += held[0]
-    np.testing.assert_allclose(server.aggregate.total, total, atol=1e-9)
+    np.testing.assert_allclose(server.sum.total, total, atol=1e-9)
 
 
 @pytest.mark.slow
@@ -127,8 +129,8 @@ def test_gradient_memory_stays_equal(
 ) -> None:
     """The server's h is what the accepted payload decodes to, and S is their sum."""
     spec = request.node.callspec.id
-    memory: Memory = "gradient"
-    server = LasgServer(
+    memory: MemoryName = "gradient"
+    server = server_for(
         np.zeros(SIZE, np.float32), "wk2:c=0.5", spec, memory=memory, step=0.05
     )
     workers = [LasgWorker(o, m) for m, o in enumerate(_oracles(SIZE, WORKERS))]
@@ -145,13 +147,13 @@ def test_gradient_memory_stays_equal(
         server.close_round()
     for key, h in accepted.items():
         record = server.roster.records[key]
-        held = record.held
+        held = record.memory.h
         if isinstance(held, bytes):
             held = wire.decode(held, codec, SIZE)
         assert held is not None
         assert held.tobytes() == h.tobytes()
     total = np.sum([h.astype(np.float64) for h in accepted.values()], axis=0)
-    np.testing.assert_allclose(server.aggregate.total, total, atol=1e-9)
+    np.testing.assert_allclose(server.sum.total, total, atol=1e-9)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -7,14 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lasg_flwr import CheckpointError, LasgServer, LasgWorker, WireError, simulate, wire
-from lasg_flwr.codecs import Codec, Dense, TopK
-from lasg_flwr.cycle import MAX_ENTRIES, codec_of, cycle_from, cycle_spec
+from lasg_flwr import CheckpointError, LasgWorker, WireError, simulate
+from lasg_flwr.codecs import Codec, Dense, TopK, wire
+from lasg_flwr.codecs.assignment import (
+    MAX_ENTRIES,
+    assigned_codecs,
+    assignment_spec,
+    codec_of,
+)
 from lasg_flwr.errors import CodecSizeError
-from lasg_flwr.messages import Request
-from lasg_flwr.snapshot import capture, restore
+from lasg_flwr.protocol.messages import Request
+from lasg_flwr.protocol.saving import capture, restore
 from lasg_flwr.strategies import LasgStrategy, LegacyLasgStrategy
 from tests.problems.least_squares import least_squares
+from tests.problems.servers import server_for
 
 SIZE = 6
 CYCLE = "topk:k=1;topk:k=2;dense"
@@ -22,14 +28,14 @@ CYCLE = "topk:k=1;topk:k=2;dense"
 
 def test_strings_and_lists_say_the_same() -> None:
     listed: list[str | Codec] = [TopK(k=1), "topk:k=2", Dense()]
-    assert cycle_spec(listed) == cycle_spec(CYCLE) == CYCLE
-    assert cycle_from(TopK(k=1)) == (TopK(k=1),)
-    assert cycle_from(CYCLE) == (TopK(k=1), TopK(k=2), Dense())
+    assert assignment_spec(listed) == assignment_spec(CYCLE) == CYCLE
+    assert assigned_codecs(TopK(k=1)) == (TopK(k=1),)
+    assert assigned_codecs(CYCLE) == (TopK(k=1), TopK(k=2), Dense())
 
 
 def test_a_worker_uses_the_entry_of_its_key() -> None:
     for key in (0, 1, 2, 3, 1000, 2**64 - 1):
-        assert codec_of(CYCLE, key) == cycle_from(CYCLE)[key % 3]
+        assert codec_of(CYCLE, key) == assigned_codecs(CYCLE)[key % 3]
 
 
 @pytest.mark.parametrize(
@@ -46,19 +52,19 @@ def test_a_worker_uses_the_entry_of_its_key() -> None:
 )
 def test_bad_cycles_are_refused(codec: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LasgServer(np.zeros(SIZE), "sgd", codec, memory="error")
+        server_for(np.zeros(SIZE), "sgd", codec, memory="error")
 
 
 def test_every_entry_must_suit_the_memory() -> None:
     with pytest.raises(ValueError, match="is biased"):
-        LasgServer(np.zeros(SIZE), codec="dense;topk", memory="gradient")
+        server_for(np.zeros(SIZE), codec="dense;topk", memory="gradient")
 
 
 def test_more_coordinates_than_the_model_has_are_refused_once_it_is_known() -> None:
     options: dict[str, Any] = {"rule": "sgd", "codec": "topk:k=2;topk:k=7"}
     with pytest.raises(CodecSizeError, match=r"choose k in \[1, 6\]"):
-        LasgServer(np.zeros(SIZE), memory="error", **options)
-    LasgServer(np.zeros(SIZE + 1), memory="error", **options)
+        server_for(np.zeros(SIZE), memory="error", **options)
+    server_for(np.zeros(SIZE + 1), memory="error", **options)
     for strategy in (LasgStrategy, LegacyLasgStrategy):
         strategy(memory="error", **options)  # it knows no model yet
         with pytest.raises(ValueError, match="reuses nothing"):
@@ -66,7 +72,7 @@ def test_more_coordinates_than_the_model_has_are_refused_once_it_is_known() -> N
 
 
 def test_a_request_with_too_long_a_cycle_is_no_request() -> None:
-    (_, request), *_ = LasgServer(np.zeros(SIZE), codec=CYCLE).open_round([0])
+    (_, request), *_ = server_for(np.zeros(SIZE), codec=CYCLE).open_round([0])
     fields = json.loads(request.header())
     read = Request.from_header(json.dumps(fields), request.theta)
     assert read.header() == request.header()
@@ -82,7 +88,7 @@ def test_a_request_with_too_long_a_cycle_is_no_request() -> None:
 def test_each_worker_sends_what_its_own_codec_makes(memory: Any) -> None:
     sizes: dict[int, list[int]] = {}
     workers = [LasgWorker(o, 10 + m) for m, o in enumerate(least_squares(3))]
-    host = LasgServer(np.zeros(SIZE), "sgd", CYCLE, memory=memory)
+    host = server_for(np.zeros(SIZE), "sgd", CYCLE, memory=memory)
     for _ in range(3):
         for node, request in host.open_round(range(3)):
             reply = workers[node].handle(request)
@@ -96,7 +102,7 @@ def test_each_worker_sends_what_its_own_codec_makes(memory: Any) -> None:
 
 
 def test_anothers_codec_is_refused_and_changes_nothing() -> None:
-    host = LasgServer(np.zeros(SIZE), "sgd", "topk:k=1;topk:k=2", memory="error")
+    host = server_for(np.zeros(SIZE), "sgd", "topk:k=1;topk:k=2", memory="error")
     workers = [LasgWorker(o, m) for m, o in enumerate(least_squares(2))]
     requests = dict(host.open_round(range(2)))
     replies = [workers[m].handle(requests[m]) for m in range(2)]
@@ -112,8 +118,8 @@ def test_a_checkpoint_goes_on_to_the_bit_and_only_with_its_cycle() -> None:
     options: dict[str, Any] = {"rule": "sgd", "codec": CYCLE, "memory": "error"}
     whole = simulate(oracles, np.zeros(SIZE), rounds=20, step=0.05, **options)
     half = simulate(oracles, np.zeros(SIZE), rounds=10, step=0.05, **options)
-    host = LasgServer(np.zeros(SIZE), step=0.05, **options)
-    restore(host, *capture(half.server))
+    host = server_for(np.zeros(SIZE), step=0.05, **options)
+    restore(host, capture(half.server))
     for _ in range(10):
         for node, request in host.open_round(range(3)):
             reply = half.workers[node].handle(request)
@@ -121,6 +127,6 @@ def test_a_checkpoint_goes_on_to_the_bit_and_only_with_its_cycle() -> None:
             assert host.receive(node, reply).kept
         host.close_round()
     assert host.theta.tobytes() == whole.theta.tobytes()
-    other = LasgServer(np.zeros(SIZE), "sgd", "topk:k=1;topk:k=2", memory="error")
+    other = server_for(np.zeros(SIZE), "sgd", "topk:k=1;topk:k=2", memory="error")
     with pytest.raises(CheckpointError, match="checkpoint's codec"):
-        restore(other, *capture(half.server))
+        restore(other, capture(half.server))

@@ -14,13 +14,14 @@ from lasg_flwr import (
     NonFiniteGradientError,
     simulate,
 )
+from lasg_flwr.optim import Adam
+from lasg_flwr.protocol.rounds import RoundReport
 from lasg_flwr.random import keyed_generator
-from lasg_flwr.rounds import RoundReport
 from lasg_flwr.rules import WK2
-from lasg_flwr.steps import Adam
 from lasg_flwr.vectors import F32
 from tests.problems.least_squares import LeastSquares, least_squares
 from tests.problems.real_data import task_or_skip
+from tests.problems.servers import server_for
 
 ROUNDS = 300
 ETA = 0.1
@@ -180,17 +181,17 @@ def test_bad_arguments_of_simulate() -> None:
         ({"codec": "topk", "memory": "gradient"}, "is biased"),
         ({"memory": "gradient", "server_memory": "sum-only"}, "gradient memory needs"),
         ({"memory": "elephant"}, "choose one of innovation, gradient, error"),
-        ({"step": 0.0}, "step size must be finite and > 0"),
+        ({"step": 0.0}, "rate must be finite and > 0"),
         ({"weights": "votes"}, "weights must be"),
         ({"seed": -1}, "seed must be"),
-        ({"gone_share": 2.0}, "gone_share must lie in"),
+        ({"lost_share": 2.0}, "lost_share must lie in"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_runs(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        LasgServer(np.zeros(3), **options)
+        server_for(np.zeros(3), **options)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_bad_settings_are_refused_before_anything_runs(
 )
 def test_bad_theta_is_refused(theta: Any, message: str) -> None:
     with pytest.raises(ValueError, match=rf"theta must be a finite vector.*{message}"):
-        LasgServer(theta)
+        server_for(theta)
 
 
 def test_an_empty_data_set_is_refused() -> None:
@@ -238,7 +239,7 @@ def test_a_bad_gradient_leaves_the_worker_as_it_was(
 ) -> None:
     good = least_squares()[0]
     worker = LasgWorker(Broken(good.x, good.y), 0)
-    server = LasgServer(np.zeros(6), "lag", step=0.05)
+    server = server_for(np.zeros(6), "lag", step=0.05)
     for _ in range(rounds_before):
         ((_, request),) = server.open_round([0])
         reply = worker.handle(request)
@@ -259,7 +260,7 @@ def test_a_bad_gradient_leaves_the_worker_as_it_was(
 
 def test_a_theta_of_another_length_changes_nothing() -> None:
     worker = LasgWorker(least_squares()[0], 0)
-    server = LasgServer(np.zeros(9))
+    server = server_for(np.zeros(9))
     ((_, request),) = server.open_round([0])
     before = worker.state
     with pytest.raises(ValueError, match="hold other"):

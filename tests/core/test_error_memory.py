@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lasg_flwr import LasgServer, LasgWorker, simulate, wire
-from lasg_flwr.codecs import codec_from
+from lasg_flwr import LasgServer, LasgWorker, simulate
+from lasg_flwr.codecs import codec_from, wire
+from lasg_flwr.protocol.saving import dump_worker, load_worker
 from lasg_flwr.random import keyed_generator
 from lasg_flwr.vectors import F64
-from lasg_flwr.worker_state import dump, load
 from tests.problems.least_squares import LeastSquares, least_squares
+from tests.problems.servers import h_of, server_for
 
 SIZE = 6
 CODEC = "topk:k=2"
@@ -31,7 +32,7 @@ class Noted(LeastSquares):
 
 
 def server(**options: Any) -> LasgServer:
-    return LasgServer(np.zeros(SIZE), "sgd", CODEC, memory="error", **options)
+    return server_for(np.zeros(SIZE), "sgd", CODEC, memory="error", **options)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -50,7 +51,8 @@ def test_sent_plus_kept_is_all_there_was(seed: int) -> None:
             reply = worker.handle(request)
             assert reply is not None
             if dice.random() < 0.3:
-                worker.state = load(dump(worker.state))
+                data = dump_worker(worker.state, request.settings)
+                worker.state = load_worker(data, request.settings)
             if dice.random() < 0.3:
                 lost += 1
                 continue
@@ -63,7 +65,7 @@ def test_sent_plus_kept_is_all_there_was(seed: int) -> None:
         record = host.roster.records[node]
         pending = worker.state.pending
         assert pending is not None
-        kept: Any = pending.h if pending.id == record.id else pending.lost
+        kept: Any = h_of(pending) if pending.id == record.id else pending.memory.lost
         total: F64 = worker.oracle.__dict__["total"]
         np.testing.assert_allclose(accepted[node] + kept, total, rtol=0, atol=1e-11)
 
@@ -81,10 +83,10 @@ def test_a_worker_that_left_does_not_send_its_last_upload_again() -> None:
         host.close_round()
         if k % 2:
             host.leave(0)
-            assert host.aggregate.weight == 0
+            assert host.sum.weight == 0
     assert worker.state.pending is not None
     total: F64 = worker.oracle.__dict__["total"]
-    kept: Any = worker.state.pending.h
+    kept: Any = h_of(worker.state.pending)
     np.testing.assert_allclose(accepted + kept, total, rtol=0, atol=1e-11)
 
 
@@ -107,7 +109,7 @@ def test_the_server_follows_a_loop_written_by_hand() -> None:
     assert result.theta.tobytes() == theta.tobytes()
     for m, worker in enumerate(result.workers):
         assert worker.state.pending is not None
-        np.testing.assert_array_equal(worker.state.pending.h, errors[m])
+        np.testing.assert_array_equal(h_of(worker.state.pending), errors[m])
 
 
 def test_a_missing_upload_counts_as_zero() -> None:
@@ -154,8 +156,8 @@ def test_error_memory_corrects_what_plain_top_k_cannot() -> None:
 
 def test_error_memory_is_for_rules_that_never_skip() -> None:
     with pytest.raises(ValueError, match="reuses nothing"):
-        LasgServer(np.zeros(3), "wk2", CODEC, memory="error")
-    with pytest.raises(ValueError, match="keeps no vector"):
+        server_for(np.zeros(3), "wk2", CODEC, memory="error")
+    with pytest.raises(ValueError, match="needs server_memory='per-worker'"):
         server(server_memory="sum-only")
 
 

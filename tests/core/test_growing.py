@@ -1,23 +1,23 @@
 """Growing minibatches: how many, and where the iteration comes from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from lasg_flwr import LasgError, simulate
-from lasg_flwr.growing import BatchSchedule, GrowingBatches
-from lasg_flwr.local import LocalSteps
-from lasg_flwr.oracle import Oracle
+from lasg_flwr import LasgError, Oracle, simulate
+from lasg_flwr.oracles.batches import BatchSchedule, GrowingBatches
+from lasg_flwr.oracles.local import LocalSteps
 from lasg_flwr.vectors import F32
 from tests.problems.least_squares import least_squares
 
 
 @dataclass
-class Counting:
+class Counting(Oracle):
     """An oracle that notes how many examples were drawn."""
 
     examples: int = 50
@@ -108,7 +108,7 @@ def test_the_iteration_is_counted_over_the_whole_run(steps: int) -> None:
 
 def test_a_network_s_minibatches_grow_too() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    clients = pytest.importorskip("lasg_flwr.clients.torch_oracle")
+    clients = pytest.importorskip("lasg_flwr.oracles.torch.oracle")
     data = torch.utils.data.TensorDataset(torch.eye(8), torch.arange(8) % 2)
     loss = torch.nn.functional.cross_entropy
     oracle = clients.TorchOracle(torch.nn.Linear(8, 2), loss, data, 2)
@@ -121,11 +121,18 @@ def test_a_network_s_minibatches_grow_too() -> None:
 
 
 def test_what_the_oracle_offers_is_offered_still() -> None:
-    oracle = Counting()
-    oracle.size = 2  # type: ignore[attr-defined]
-    growing = GrowingBatches(oracle, BatchSchedule(1))
+    class Configured(Counting):
+        size = 2
+        seen: ClassVar[list[Any]] = []
+
+        def configure(self, config: Mapping[str, Any]) -> None:
+            self.seen.append(config)
+
+    growing = GrowingBatches(Configured(), BatchSchedule(1))
     assert growing.size == 2
-    assert not hasattr(growing, "configure")
+    growing.configure({"epochs": 3})
+    assert Configured.seen == [{"epochs": 3}]
+    assert GrowingBatches(Counting(), BatchSchedule(1)).size is None
 
 
 def test_batches_grow_inside_local_steps_and_not_around_them() -> None:

@@ -10,13 +10,13 @@ from math import sqrt
 
 import pytest
 
-from lasg_flwr.schedules import (
+from lasg_flwr.optim import SGD
+from lasg_flwr.optim.schedules import (
     Decreasing,
     decreasing_step,
     largest_c,
     square_root_step,
 )
-from lasg_flwr.steps import SGD
 
 
 @pytest.mark.parametrize(

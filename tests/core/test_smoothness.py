@@ -9,8 +9,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from lasg_flwr.local import LocalSteps
-from lasg_flwr.smoothness import linear_smoothness, local_steps_smoothness
+from lasg_flwr import Oracle
+from lasg_flwr.oracles.local import LocalSteps
+from lasg_flwr.rules.smoothness import linear_smoothness, local_steps_smoothness
 from lasg_flwr.vectors import F32, F64
 from tests.problems.solved_least_squares import random_least_squares
 
@@ -97,7 +98,7 @@ def test_squared_smoothness_is_the_hessian_of_least_squares() -> None:
 
 
 @dataclass
-class Quadratic:
+class Quadratic(Oracle):
     """∇ℓ(θ) = Hθ, for one of several Hessians drawn as the batch."""
 
     hessians: Sequence[F64]

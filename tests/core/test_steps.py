@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lasg_flwr import LasgServer
-from lasg_flwr.rules import WK2
-from lasg_flwr.schedules import (
+from lasg_flwr.optim import SGD, Adam, AMSGrad, Momentum, ServerStep
+from lasg_flwr.optim.schedules import (
     Decreasing,
 )
-from lasg_flwr.steps import SGD, Adam, AMSGrad, Momentum, ServerStep
+from lasg_flwr.rules import WK2
+from tests.problems.servers import server_for
 from tests.problems.solved_least_squares import random_least_squares
 from tests.problems.traces import drive
 
@@ -61,7 +62,7 @@ STEPS: list[tuple[type[Momentum] | type[Adam], Reference]] = [
 
 @pytest.mark.parametrize(("kind", "reference"), STEPS)
 def test_server_steps_equal_their_references(
-    kind: type[Momentum] | type[Adam], reference: Reference
+    kind: type[ServerStep[Any]], reference: Reference
 ) -> None:
     """θ^{k+1} = θ^k − η_k · direction, in float64 with one rounding to float32.
 
@@ -70,12 +71,12 @@ def test_server_steps_equal_their_references(
     rng = np.random.default_rng(0)
     gradients = rng.standard_normal((40, 3)) * np.geomspace(100, 0.01, 40)[:, None]
     schedule = Decreasing(0.5, 40.0)
-    step, theta = kind(schedule), np.ones(3, np.float32)
+    step, theta, state = kind(schedule), np.ones(3, np.float32), None
     for k, (gradient, direction) in enumerate(
         zip(gradients, reference(gradients.tolist()), strict=True)
     ):
         given = gradient.copy()
-        after = step(theta, given, k)
+        after, state = step.update(theta, given, k, state)
         assert (given == gradient).all()
         assert after.dtype == np.float32
         exact = theta - schedule(k) * np.array(direction)
@@ -86,10 +87,11 @@ def test_server_steps_equal_their_references(
 def test_the_server_steps_differ_from_each_other() -> None:
     gradients = np.geomspace(100, 0.01, 40)[:, None] * np.ones((40, 3))
     ends = []
-    for step in (SGD(0.1), Momentum(0.1), Adam(0.1), AMSGrad(0.1)):
-        theta = np.ones(3, np.float32)
+    kinds: tuple[type[ServerStep[Any]], ...] = (SGD, Momentum, Adam, AMSGrad)
+    for step in [kind(0.1) for kind in kinds]:
+        theta, state = np.ones(3, np.float32), None
         for k, gradient in enumerate(gradients):
-            theta = step(theta, gradient, k)
+            theta, state = step.update(theta, gradient, k, state)
         ends.append(float(theta[0]))
     assert np.diff(sorted(ends)).min() > 1e-3
 
@@ -100,14 +102,15 @@ def test_steps_other_than_sgd_need_an_explicit_c(
 ) -> None:
     """1/η_0² compares gradients with steps, which only SGD's step −η∇ allows."""
     with pytest.raises(ValueError, match=r"pass one with the rule.*c="):
-        LasgServer(np.zeros(3, np.float32), "wk2", step=kind(0.01))
-    server = LasgServer(np.zeros(3, np.float32), WK2(c=2.0), step=kind(0.01))
-    assert server.c == 2.0
-    assert LasgServer(np.zeros(3, np.float32), "wk2", step=0.01).c == pytest.approx(1e4)
+        server_for(np.zeros(3, np.float32), "wk2", step=kind(0.01))
+    server = server_for(np.zeros(3, np.float32), WK2(c=2.0), step=kind(0.01))
+    assert server.config.threshold_constant == 2.0
+    server = server_for(np.zeros(3, np.float32), "wk2", step=0.01)
+    assert server.config.threshold_constant == pytest.approx(1e4)
 
 
 @pytest.mark.parametrize("step", [SGD(0.1), Momentum(0.02), Adam(0.05), AMSGrad(0.05)])
-def test_the_threshold_is_over_the_true_steps(step: ServerStep) -> None:
+def test_the_threshold_is_over_the_true_steps(step: ServerStep[Any]) -> None:
     """T^k = (c/d_max) Σ_{d=1}^{d_max} ‖θ^{k+1−d} − θ^{k−d}‖², θ^{−d} = θ^0.
 
     Recomputed from the iterates; η²‖∇^k‖², which equals it for SGD, differs else.

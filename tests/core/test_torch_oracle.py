@@ -21,9 +21,10 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from lasg_flwr.clients.torch_seed import seeded
-from lasg_flwr.oracle import Oracle
-from lasg_flwr.vectors import F32, Layout
+from lasg_flwr.layout import Layout
+from lasg_flwr.oracles.base import Oracle
+from lasg_flwr.oracles.torch.seed import seeded
+from lasg_flwr.vectors import F32
 from tests.problems.torch_oracles import RNG, Augmented, Rich, oracle_of, points
 
 

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lasg_flwr import wire
-from lasg_flwr.codecs import CODECS, QSGD, Codec, Dense, codec_from
-from lasg_flwr.coding import range_coder
-from lasg_flwr.coding.entropy import Buffer
+from lasg_flwr.codecs import CODECS, QSGD, Codec, Dense, codec_from, wire
+from lasg_flwr.codecs.coding import range_coder
+from lasg_flwr.codecs.coding.entropy import BytesLike
 from lasg_flwr.errors import WireError
 from lasg_flwr.vectors import F32
 from tests.problems.codec_cases import (
@@ -33,14 +32,15 @@ def _with(name: str, tag: Any, base: Any = Dense) -> Any:
 
 
 def test_tags_are_checked_at_import() -> None:
-    assert wire.decoders(CODECS.values())[1] is Dense
+    wire.check_tags(CODECS.classes.values())
+    assert CODECS.classes["dense"].tag == 1
     with pytest.raises(ImportError, match="share tag 1"):
-        wire.decoders([Dense, _with("other", 1)])
+        wire.check_tags([Dense, _with("other", 1)])
     with pytest.raises(ImportError, match="tag 9 has no decoder"):
-        wire.decoders([_with("half", 9, Half)])
+        wire.check_tags([_with("half", 9, Half)])
     for bad in (0, 256, "3"):
-        with pytest.raises(ImportError, match="expected 1 to 255"):
-            wire.decoders([_with("bad", bad)])
+        with pytest.raises(ImportError, match="expected 1 to 127"):
+            wire.check_tags([_with("bad", bad)])
 
 
 @needs_range_coder
@@ -77,5 +77,5 @@ def test_a_level_above_the_grid_is_refused() -> None:
 
 
 def test_decode_takes_views() -> None:
-    body: Buffer = memoryview(QSGD().encode(np.ones(4, np.float32), keyed_rng()))
+    body: BytesLike = memoryview(QSGD().encode(np.ones(4, np.float32), keyed_rng()))
     assert QSGD().decode(body, 4).tolist() == [1.0] * 4

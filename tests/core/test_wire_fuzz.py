@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from lasg_flwr import wire
-from lasg_flwr.codecs import QSGD, Codec
+from lasg_flwr.codecs import QSGD, Codec, wire
 from lasg_flwr.errors import WireError
 from tests.problems.codec_cases import EXAMPLES, cases, vectors
 

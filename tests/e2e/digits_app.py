@@ -9,7 +9,8 @@ import numpy as np
 
 from experiments.methods import Hyperparameters, build_rule
 from experiments.tasks import Batch, Task, build_task
-from lasg_flwr import checkpoint, simulate
+from lasg_flwr import simulate
+from lasg_flwr.protocol import files as checkpoint
 from lasg_flwr.vectors import F32
 
 APP = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lasg_flwr import worker_state
-
-from .federation import Federation
+from lasg_flwr import LasgConfig
+from lasg_flwr.protocol import saving
+from tests.e2e.federation import Federation
 
 APP = Path(__file__).parent / "large"
 SIZE = 11_181_642
@@ -15,6 +15,7 @@ SIZE = 11_181_642
 CODEC = "topk:k=100000"
 """With a lossy codec a worker keeps θ and h of two uploads: 179 MB."""
 ROUNDS = 5
+SETTINGS = LasgConfig("wk2", CODEC, step=0.5).settings
 
 
 @pytest.mark.long
@@ -32,7 +33,7 @@ def test_eleven_million_parameters_keep_their_state(federation: Federation) -> N
         (path,) = (federation.home / f"state{key}").glob("run-*/*.safetensors")
         print(path.stat().st_size, "bytes of state")
         assert path.stat().st_size > 2 * 4 * SIZE
-        state = worker_state.load(path.read_bytes())
+        state = saving.load_worker(path.read_bytes(), SETTINGS)
         assert state.answered is not None
         assert state.answered[1] == ROUNDS - 1
         slots = [s for s in (state.committed, state.pending) if s is not None]

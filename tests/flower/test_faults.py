@@ -12,11 +12,11 @@ import pytest
 from flwr.client import ClientApp
 
 from experiments.inprocess import InProcessGrid
-from lasg_flwr import LasgServer, WireError
-from lasg_flwr.screen import NormScreen
+from lasg_flwr import WireError
+from lasg_flwr.protocol.norm_filter import NormFilter
 from lasg_flwr.strategies import LasgStrategy
-from lasg_flwr.strategies.exchange import Closing
-from lasg_flwr.strategies.faults import Complaints, Failures, Patience
+from lasg_flwr.strategies.failures import Backoff, FailureLog, Failures
+from lasg_flwr.strategies.loop import Closing
 from tests.problems.flower_app import (
     ORACLES,
     client_fn,
@@ -26,6 +26,7 @@ from tests.problems.flower_app import (
     one_differs,
 )
 from tests.problems.least_squares import LeastSquares
+from tests.problems.servers import server_for
 
 pytestmark = pytest.mark.flower
 
@@ -131,7 +132,7 @@ def test_a_failing_node_is_left_alone_for_longer_and_longer(
 
 
 def test_an_answer_makes_good_again() -> None:
-    patience = Patience(1)
+    patience = Backoff(1)
     assert [patience.failed(5, 0), patience.failed(5, 2)] == [1, 2]
     assert patience.reachable([4, 5], 4) == [4]
     patience.answered(5)
@@ -140,7 +141,7 @@ def test_an_answer_makes_good_again() -> None:
 
 
 def test_the_pause_is_bounded_and_nobody_left_means_everybody() -> None:
-    patience = Patience(1)
+    patience = Backoff(1)
     assert max(patience.failed(5, k) for k in range(100)) == 64
     assert patience.reachable([5], 100) == [5]
     patience.keep([6])
@@ -148,7 +149,7 @@ def test_the_pause_is_bounded_and_nobody_left_means_everybody() -> None:
 
 
 def test_what_peers_say_takes_bounded_memory(caplog: pytest.LogCaptureFixture) -> None:
-    complaints = Complaints()
+    complaints = FailureLog()
     for i in range(1000):
         complaints.about(7, i * "y" + 10_000 * "x")
     warnings = [r for r in caplog.records if r.levelno >= logging.WARNING]
@@ -159,7 +160,7 @@ def test_what_peers_say_takes_bounded_memory(caplog: pytest.LogCaptureFixture) -
 def test_reasons_that_differ_in_numbers_alone_are_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    complaints = Complaints()
+    complaints = FailureLog()
     for i in range(10):
         complaints.about(7, f"round {i}: <Batch at 0x7f{i:x}c> is empty")
     complaints.about(7, "the disk is full")
@@ -213,7 +214,7 @@ def test_a_run_without_workers_waits_for_them(
         if len(slept) == 3:
             grid.contexts.update(away)
 
-    monkeypatch.setattr("lasg_flwr.strategies.sampling.time.sleep", sleep)
+    monkeypatch.setattr("lasg_flwr.strategies.nodes.time.sleep", sleep)
     result = _strategy().start(grid, initial_arrays(), 2)
     assert len(slept) == 3
     assert result.ledger.rounds == 2
@@ -285,13 +286,13 @@ def test_tensorboard_that_is_missing_is_said_at_once(
 
 
 def test_the_norm_bound_refuses_what_is_far_too_long() -> None:
-    screen = NormScreen(3.0)
+    screen = NormFilter(3.0)
     lengths = {0: 1.0, 1: 2.0, 2: 3.0}
     for key, length in lengths.items():
         screen.check(key, "full", _vector(length, 0))
     with_all = _vector(100, 0)
     screen.check(3, "full", with_all)  # the first round is not screened
-    screen = NormScreen(3.0)
+    screen = NormFilter(3.0)
     for key, length in lengths.items():
         screen.check(key, "full", _vector(length, 0))
     screen.settle()
@@ -302,10 +303,10 @@ def test_the_norm_bound_refuses_what_is_far_too_long() -> None:
 
 
 def test_without_a_bound_nothing_is_measured() -> None:
-    server = LasgServer(np.zeros(2))
-    server.screen.check(0, "full", _vector(1, 1))
-    server.screen.settle()
-    assert server.screen.norms == {}
+    server = server_for(np.zeros(2))
+    server.norm_filter.check(0, "full", _vector(1, 1))
+    server.norm_filter.settle()
+    assert server.norm_filter.norms == {}
 
 
 def test_a_huge_upload_is_refused_and_the_aggregate_untouched() -> None:

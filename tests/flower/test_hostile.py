@@ -242,7 +242,7 @@ def test_the_older_strategy_survives_the_same(caplog: pytest.LogCaptureFixture) 
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert sum("died" in text for text in warnings) == 1
     assert len(warnings) < 20
-    assert node_of("0") in strategy._intake.failures._patience._failures
+    assert node_of("0") in strategy._core.replies.failures._backoff._failures
     assert strategy.aggregate_evaluate(1, [], []) == (None, {})
 
 

@@ -30,7 +30,7 @@ def test_a_worker_leaves_after_so_many_rounds(rounds: int) -> None:
 
     def count(server_round: int, arrays: ArrayRecord) -> None:
         if server_round:
-            members.append(strategy.server.aggregate.weight)
+            members.append(strategy.server.sum.weight)
 
     strategy = LasgStrategy(
         "lag", step=0.05, leave_after=3, fraction_evaluate=0.0, seed=1

@@ -171,9 +171,10 @@ def test_no_buffers_and_wrong_ones() -> None:
     arrays = batch_norm_model()
     strategy = LegacyLasgStrategy("sgd", buffers=())
     strategy.initialize_parameters(SimpleClientManager())
-    assert strategy._begun(arrays)[0].theta.size == 12
+    strategy._begin(arrays)
+    assert strategy.server.theta.size == 12
     with pytest.raises(ValueError, match=r"buffers names \['9'\]"):
-        LegacyLasgStrategy("sgd", buffers=[9])._begun(arrays)
+        LegacyLasgStrategy("sgd", buffers=[9])._begin(arrays)
 
 
 def test_a_failing_client_is_named_once(

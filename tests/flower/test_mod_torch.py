@@ -11,12 +11,13 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from experiments.inprocess import InProcessGrid
-from lasg_flwr import simulate
+from lasg_flwr import Oracle, simulate
 from lasg_flwr.clients import lasg_mod
-from lasg_flwr.clients.seeding import all_seeded
+from lasg_flwr.layout import Layout
+from lasg_flwr.oracles.seeding import all_seeded
 from lasg_flwr.rules import WK1, Rule, rule_from
 from lasg_flwr.strategies import LasgResult, LasgStrategy
-from lasg_flwr.vectors import F32, Layout
+from lasg_flwr.vectors import F32
 from tests.problems.flower_app import client_fn_of
 from tests.problems.least_squares import least_squares
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.flower
 Arrays = dict[str, NDArray[Any]]
 DATA = least_squares(workers=3, examples=16)
 ROUNDS = 8
-RULES: dict[str, Rule] = {
+RULES: dict[str, Rule[Any]] = {
     **{name: rule_from(f"{name}:c=20") for name in ("lag", "wk2", "pse")},
     "wk1": WK1(c=20, max_delay=12),
 }
@@ -104,7 +105,7 @@ def numpy_app() -> ClientApp:
     return ClientApp(client_fn=client_fn, mods=[lasg_mod])
 
 
-class Update:
+class Update(Oracle):
     """The same training as an oracle, for the client and the engine."""
 
     num_examples = 16
@@ -140,7 +141,7 @@ def oracle_app() -> ClientApp:
     return ClientApp(client_fn=client_fn_of(Update))
 
 
-def run(app: ClientApp, rule: Rule, codec: str) -> LasgResult:
+def run(app: ClientApp, rule: Rule[Any], codec: str) -> LasgResult:
     strategy = LasgStrategy(rule, codec, step=1.0, fraction_evaluate=0.0)
     arrays = ArrayRecord({name: Array(a) for name, a in initial().items()})
     return strategy.start(InProcessGrid(app, len(DATA)), arrays, ROUNDS)

@@ -11,6 +11,7 @@ from experiments.inprocess import InProcessGrid
 from lasg_flwr.strategies import LasgStrategy
 from tests.problems.flower_app import vector_of
 from tests.problems.resuming import Stop
+from tests.problems.servers import h_of
 from tests.problems.sparse_flower import (
     FLOWER,
     ROUNDS,
@@ -136,6 +137,8 @@ def test_a_server_restored_to_an_older_round_forgets_what_came_after(
     for context, old in zip(grid.contexts.values(), before, strict=True):
         new, kept = state_of(context).pending, old.committed
         # the same θ and batches give the same u; the forgotten one stays in e
-        update = old.pending.lost - kept.h
-        np.testing.assert_allclose(new.lost, kept.h + 2 * update, rtol=0, atol=1e-12)
+        update = old.pending.memory.lost - h_of(kept)
+        np.testing.assert_allclose(
+            new.memory.lost, h_of(kept) + 2 * update, rtol=0, atol=1e-12
+        )
         assert np.abs(update).max() > 0

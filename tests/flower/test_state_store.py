@@ -13,12 +13,12 @@ from flwr.app import ArrayRecord
 from flwr.client import ClientApp
 
 from experiments.inprocess import InProcessGrid
-from lasg_flwr import checkpoint, simulate
+from lasg_flwr import LasgConfig, LasgServer, simulate
 from lasg_flwr.clients import state_store
 from lasg_flwr.clients.state_store import ContextStore, StateFile
 from lasg_flwr.errors import CheckpointError, StateInUseError
+from lasg_flwr.protocol import WorkerState, files
 from lasg_flwr.strategies import LasgStrategy
-from lasg_flwr.worker import WorkerState
 from tests.problems.flower_app import client_fn_of, vector_of
 from tests.problems.least_squares import least_squares
 
@@ -27,6 +27,8 @@ pytestmark = pytest.mark.flower
 ORACLES = least_squares(workers=3)
 SIZE = ORACLES[0].size
 OPTIONS: dict[str, Any] = {"rule": "wk2", "codec": "topk:k=2", "step": 0.05}
+SERVER = LasgServer(np.zeros(SIZE), LasgConfig(**OPTIONS))
+REQUEST = SERVER.open_round([0])[0][1]
 
 
 def _grid(**node_config: Any) -> InProcessGrid:
@@ -108,7 +110,7 @@ def test_a_damaged_file_is_a_refresh_with_a_warning(
             data[-1] ^= 1  # within an array: only a checksum can tell
             store.path.write_bytes(data)
             with pytest.raises(CheckpointError, match="checksum"):
-                store.load()
+                store.load(REQUEST)
 
     _, ledger = _run(grid, damage)
     assert not ledger.refused
@@ -116,22 +118,22 @@ def test_a_damaged_file_is_a_refresh_with_a_warning(
 
 def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     store = StateFile(tmp_path, 1, 0)
-    store.write(checkpoint.to_bytes({}, {"version": 99}))
-    with pytest.raises(CheckpointError, match="version 99"):
-        store.load()
+    store.write(files.to_bytes({}, {"version": 99}))
+    with pytest.raises(CheckpointError, match="version is 99"):
+        store.load(REQUEST)
 
 
 def test_a_new_run_finds_the_state_that_the_server_means(tmp_path: Path) -> None:
     grid = _grid(**{"lasg-state": "file", "lasg-state-dir": str(tmp_path)})
     _run(grid)
-    old = StateFile(tmp_path, 1, 0).load()
+    old = StateFile(tmp_path, 1, 0).load(REQUEST)
     assert old is not None
     committed = old.committed or old.pending
     assert committed is not None
     resumed = StateFile(tmp_path, 2, 0)
-    assert resumed.load(None) is None
-    assert resumed.load(bytes(16)) is None
-    found = resumed.load(committed.id)
+    assert resumed.load(REQUEST) is None
+    assert resumed.load(REQUEST._replace(accepted_id=bytes(16))) is None
+    found = resumed.load(REQUEST._replace(accepted_id=committed.id))
     assert found is not None
     assert found.answered == old.answered
 
@@ -214,6 +216,6 @@ def test_the_default_folder_is_the_users_state_directory(
     context = _grid().contexts[1000]
     context.node_config["lasg-state"] = "file"
     store = ContextStore(context, 0)
-    store.save(WorkerState(answered=(bytes(16), 3)))
+    store.save(WorkerState(answered=(bytes(16), 3)), REQUEST.settings)
     assert _files(tmp_path / "lasg-flwr") == [store.file.path]
-    assert store.load(None) == WorkerState(answered=(bytes(16), 3))
+    assert store.load(REQUEST) == WorkerState(answered=(bytes(16), 3))

@@ -13,11 +13,11 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from lasg_flwr.schedules import (
+from lasg_flwr.optim import SGD
+from lasg_flwr.optim.schedules import (
     Constant,
     Decreasing,
 )
-from lasg_flwr.steps import SGD
 from tests.problems.solved_least_squares import SolvedLeastSquares, random_least_squares
 from tests.problems.traces import Trace, drive, rule_named
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lasg_flwr import LasgServer, simulate
-from lasg_flwr.rules import Rule
-from lasg_flwr.schedules import (
+from lasg_flwr.optim import SGD, ServerStep
+from lasg_flwr.optim.schedules import (
     Decreasing,
     decreasing_step,
     largest_c,
 )
-from lasg_flwr.steps import SGD, ServerStep
+from lasg_flwr.rules import Rule
 from lasg_flwr.vectors import F32, F64
 from tests.problems.solved_least_squares import SolvedLeastSquares, random_least_squares
 from tests.problems.traces import LAZY, Trace, drive, rule_named
@@ -30,7 +31,7 @@ from tests.problems.traces import LAZY, Trace, drive, rule_named
 def excess_of_runs(
     problem: SolvedLeastSquares,
     name: str,
-    step: float | ServerStep,
+    step: float | ServerStep[Any],
     rounds: int,
     *,
     away: float,
@@ -202,7 +203,7 @@ class OneSided:
         c = largest_c(3, schedule(0), smoothness, 1, max_delay, d_max=1)
         return cls(problem, schedule, c, max_delay)
 
-    def run(self, rule: Rule, rounds: int, seed: int) -> tuple[F64, float]:
+    def run(self, rule: Rule[Any], rounds: int, seed: int) -> tuple[F64, float]:
         """L(θ^k) − L*, and the bound (62) with V^0 and σ² of the visited iterates."""
         p, k0 = self.problem, self.schedule.k0
         trace = drive(

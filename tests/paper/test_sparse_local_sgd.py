@@ -7,13 +7,14 @@ import pytest
 
 from experiments.sparse_diagnostics import Iteration, SparseRun
 from lasg_flwr import simulate
-from lasg_flwr.cycle import codec_of
-from lasg_flwr.growing import BatchSchedule, GrowingBatches
-from lasg_flwr.local import LocalSteps
-from lasg_flwr.oracle import Oracle
+from lasg_flwr.codecs.assignment import codec_of
+from lasg_flwr.oracles.base import Oracle
+from lasg_flwr.oracles.batches import BatchSchedule, GrowingBatches
+from lasg_flwr.oracles.local import LocalSteps
+from lasg_flwr.protocol import WorkerState
 from lasg_flwr.random import keyed_generator
-from lasg_flwr.worker import WorkerState
 from tests.problems.least_squares import coarse, sized
+from tests.problems.servers import h_of
 
 WORKERS = 4
 FLOAT32 = float(np.finfo(np.float32).eps)
@@ -202,7 +203,7 @@ def test_the_engine_follows_a_loop_written_by_hand() -> None:
     assert result.theta.tobytes() == theta.tobytes()
     for m, worker in enumerate(result.workers):
         assert worker.state.pending is not None
-        np.testing.assert_array_equal(worker.state.pending.h, errors[m])
+        np.testing.assert_array_equal(h_of(worker.state.pending), errors[m])
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from lasg_flwr import wire
-from lasg_flwr.aggregate import SumOnlyAggregate
-from lasg_flwr.codecs import Dense
-from lasg_flwr.messages import Reply, Request
-from lasg_flwr.server import LasgServer
-from lasg_flwr.snapshot import capture, restore
+from lasg_flwr.codecs import Dense, wire
+from lasg_flwr.memory import SumOnly
+from lasg_flwr.memory.per_worker import held_by
+from lasg_flwr.protocol import LasgWorker
+from lasg_flwr.protocol.messages import Reply, Request
+from lasg_flwr.protocol.saving import Capture, capture, restore
+from lasg_flwr.protocol.server import LasgServer
 from lasg_flwr.vectors import F32, F64
-from lasg_flwr.worker import LasgWorker
 from tests.problems.least_squares import LeastSquares, Running, least_squares
+from tests.problems.servers import h_of, server_for
 
 WORKERS = 20
 DELAY = 100
@@ -58,31 +59,31 @@ class Book:
     def note(self, worker: LasgWorker) -> None:
         """Note what a worker has just sent."""
         slot = worker.state.pending
-        if slot is not None and slot.h is not None:
-            self.sent[slot.id] = slot.h.astype(np.float64)
+        if slot is not None and h_of(slot) is not None:
+            self.sent[slot.id] = h_of(slot).astype(np.float64)
 
     def update(self, server: LasgServer, new_start: bool) -> None:
         """Follow a round that has closed, under sum-only memory."""
-        if not isinstance(server.aggregate, SumOnlyAggregate):
+        if not isinstance(server.memory, SumOnly):
             return
         if new_start:
             self.counted, self.aside = self.aside, {}
         for record in server.roster.sorted():
             if record.id is None:
                 continue
-            if record.aside:
+            if getattr(record.memory, "staged", False):
                 self.aside.setdefault(record.key, self.sent[record.id])
-            elif record.counted and not record.gone:
+            elif record.memory.in_sum and not server.memory.waits(record):
                 self.counted[record.key] = self.sent[record.id]
 
     def held(self, server: LasgServer) -> dict[int, F64]:
         """Return h of each worker that is part of S."""
-        if isinstance(server.aggregate, SumOnlyAggregate):
+        if isinstance(server.memory, SumOnly):
             return self.counted
         return {
-            record.key: server.aggregate.held(record).astype(np.float64)  # type: ignore[attr-defined]
+            record.key: held_by(record, server.theta.size).astype(np.float64)
             for record in server.roster.sorted()
-            if record.counted
+            if record.memory.in_sum
         }
 
 
@@ -119,7 +120,7 @@ class Chaos:
 
     def _new_server(self) -> LasgServer:
         theta = np.zeros(self.problem[0].size, np.float32)
-        return LasgServer(theta, **self.options)
+        return server_for(theta, **self.options)
 
     def _new_worker(self, key: int) -> LasgWorker:
         oracle = self.problem[key]
@@ -159,7 +160,7 @@ class Chaos:
             self.restores += 1
             self.server = self._new_server()
             arrays, meta, counted, aside = self.saved
-            restore(self.server, arrays, meta)
+            restore(self.server, Capture(arrays, meta))
             self.book.counted, self.book.aside = dict(counted), dict(aside)
         for key in range(WORKERS):
             if self._happens(self.odds.restart):
@@ -231,25 +232,29 @@ class Chaos:
         held = self.book.held(self.server)
         self.worst = max(self.worst, sum_error(self.server, held))
         for record in self.server.roster.sorted():
-            if record.gone or record.aside or not record.counted:
+            if (
+                self.server.memory.waits(record)
+                or getattr(record.memory, "staged", False)
+                or not record.memory.in_sum
+            ):
                 continue
             state = self.workers[record.key].state
             for slot in (state.committed, state.pending):
-                if slot is not None and slot.id == record.id and slot.h is not None:
-                    assert np.array_equal(slot.h, held[record.key])
+                if slot is not None and slot.id == record.id and h_of(slot) is not None:
+                    assert np.array_equal(h_of(slot), held[record.key])
                     self.agreed += 1
 
 
 def sum_error(server: LasgServer, held: dict[int, F64]) -> float:
     """Return ‖S − Σ w h‖ / Σ w ‖h‖; inf if W is not Σ w."""
-    total = np.zeros_like(server.aggregate.total)
+    total = np.zeros_like(server.sum.total)
     weight = scale = 0.0
     for key in sorted(held):
         w = server.roster.records[key].weight
         total += w * held[key]
         scale += w * float(np.linalg.norm(held[key]))
         weight += w
-    if abs(weight - server.aggregate.weight) > 1e-9:
+    if abs(weight - server.sum.weight) > 1e-9:
         return inf
-    error = float(np.linalg.norm(server.aggregate.total - total))
+    error = float(np.linalg.norm(server.sum.total - total))
     return error / scale if scale else error

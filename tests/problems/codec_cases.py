@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lasg_flwr import wire
-from lasg_flwr.codecs import QSGD, Codec, TopKQSGD, Uniform, codec_from
-from lasg_flwr.coding import range_coder
+from lasg_flwr.codecs import QSGD, Codec, TopKQSGD, Uniform, codec_from, wire
+from lasg_flwr.codecs.coding import range_coder
 from lasg_flwr.vectors import F32
 
 EXAMPLES = (

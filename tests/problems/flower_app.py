@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord, Context
 from flwr.client import Client
 
 from lasg_flwr.clients import LasgNumPyClient
-from lasg_flwr.oracle import Oracle
+from lasg_flwr.oracles.base import Oracle
 from tests.problems.least_squares import LeastSquares, least_squares
 
 ClientFn = Callable[[Context], Client]

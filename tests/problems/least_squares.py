@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from lasg_flwr import Oracle
 from lasg_flwr.vectors import F32, F64
 
 
 @dataclass(frozen=True)
-class LeastSquares:
+class LeastSquares(Oracle):
     """Half the mean squared error on a worker's rows; minibatches of `batch` rows."""
 
     x: F32
@@ -65,7 +66,7 @@ def sized(workers: int, size: int = 6, seed: int = 0) -> list[Sized]:
 
 
 @dataclass(frozen=True)
-class Coarse:
+class Coarse(Oracle):
     """Mean of θ − c over the batch, rounded to quarters: float32 holds all sums."""
 
     centres: F64
@@ -90,9 +91,10 @@ def coarse(workers: int, size: int, seed: int) -> list[Coarse]:
     return [Coarse(rng.normal(m, 3, size=(20, size))) for m in range(workers)]
 
 
-class Running:
+class Running(Oracle):
     """Least squares with a running mean of a few of the batch's columns."""
 
+    num_examples: int
     width = 3
 
     def __init__(self, oracle: LeastSquares) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from flwr.app import Context
 
+from lasg_flwr import Oracle
 from lasg_flwr.vectors import F32
 from tests.problems.least_squares import LeastSquares, least_squares
 
@@ -16,7 +17,7 @@ def mine(context: Context) -> LeastSquares:
     return ORACLES[int(context.node_config["partition-id"])]
 
 
-class Trained:
+class Trained(Oracle):
     """An app's training on NumPy's global generator, as the engine's oracle."""
 
     num_examples = 20

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from lasg_flwr.optim import AMSGrad
+from lasg_flwr.protocol.saving import capture
 from lasg_flwr.rules import PS, WK1
-from lasg_flwr.snapshot import capture
-from lasg_flwr.steps import AMSGrad
 from lasg_flwr.strategies import LasgStrategy
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -35,8 +35,9 @@ def everything(strategy: LasgStrategy) -> tuple[dict[str, bytes], dict[str, Any]
     Nor do whole messages compare: their numbers and times have other lengths.
     """
     arrays, meta = capture(strategy.server)
-    for record in meta["records"]:
-        assert record.pop("id") is not None
+    state = meta["state"]["fields"]
+    for record in state["workers"]:
+        assert record["fields"].pop("id") is not None
     for name in ("uplink_message_bytes", "downlink_message_bytes"):
-        assert meta["ledger"].pop(name) > 0
+        assert state["ledger"]["fields"].pop(name) > 0
     return {n: a.tobytes() for n, a in arrays.items()}, meta

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lasg_flwr import Oracle
 from lasg_flwr.vectors import F32, F64
 
 Indices = NDArray[np.int64]
@@ -127,7 +128,7 @@ class SolvedLeastSquares:
 
 
 @dataclass(frozen=True)
-class RowsOracle:
+class RowsOracle(Oracle):
     """Minibatches of rows, drawn independently: the variance is that of one / size."""
 
     features: F64

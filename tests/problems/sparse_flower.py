@@ -11,19 +11,21 @@ import numpy as np
 from flwr.app import Context
 
 from experiments.inprocess import InProcessGrid
-from lasg_flwr import LasgServer, simulate, wire
-from lasg_flwr.cycle import codec_of
-from lasg_flwr.growing import BatchSchedule, GrowingBatches
-from lasg_flwr.local import LocalSteps
-from lasg_flwr.messages import Reply
-from lasg_flwr.oracle import Oracle
-from lasg_flwr.rounds import Verdict
+from lasg_flwr import LasgConfig, LasgServer, simulate
+from lasg_flwr.codecs import wire
+from lasg_flwr.codecs.assignment import codec_of
+from lasg_flwr.oracles.base import Oracle
+from lasg_flwr.oracles.batches import BatchSchedule, GrowingBatches
+from lasg_flwr.oracles.local import LocalSteps
+from lasg_flwr.protocol import WorkerState
+from lasg_flwr.protocol.messages import Reply
+from lasg_flwr.protocol.rounds import Verdict
+from lasg_flwr.protocol.saving import load_worker
 from lasg_flwr.strategies import LasgStrategy
 from lasg_flwr.vectors import F32, F64
-from lasg_flwr.worker import WorkerState
-from lasg_flwr.worker_state import load
 from tests.problems.flower_app import client_fn_of, vector_of
 from tests.problems.least_squares import sized
+from tests.problems.servers import h_of
 
 WORKERS, SIZE, ROUNDS = 4, 6, 40
 CODECS = ["topk:k=1", "topk:k=2", "topk:fraction=0.5"]
@@ -70,7 +72,8 @@ def engine() -> F32:
 def state_of(context: Context) -> Any:
     state = context.state.config_records["lasg.state"]["worker"]
     assert isinstance(state, bytes)
-    return load(state)
+    settings = LasgConfig(**OPTIONS).settings
+    return load_worker(state, settings)
 
 
 class Watch:
@@ -96,7 +99,7 @@ class Watch:
     def close(self) -> Any:
         before = self.server.theta
         report = self._close()
-        weight = self.server.aggregate.weight
+        weight = self.server.sum.weight
         moved = (before - self._round / weight).astype(np.float32)
         assert self.server.theta.tobytes() == moved.tobytes()
         self._round = np.zeros(SIZE)
@@ -107,7 +110,7 @@ class Watch:
         pending = state.pending
         assert pending is not None
         accepted = pending.id == self.server.roster.records[key].id
-        kept: Any = pending.h if accepted else pending.lost
+        kept: Any = h_of(pending) if accepted else pending.memory.lost
         total = self.accepted[key] + kept
         np.testing.assert_allclose(total, TOTALS[key], rtol=0, atol=1e-10)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isnan
+from typing import Any
 
 import numpy as np
 
-from lasg_flwr import LasgServer, LasgWorker
+from lasg_flwr import LasgWorker
+from lasg_flwr.optim import ServerStep
 from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Always, Rule
-from lasg_flwr.steps import ServerStep
 from lasg_flwr.vectors import F64
+from tests.problems.servers import server_for
 from tests.problems.solved_least_squares import SolvedLeastSquares
 
 LAZY = ("wk1", "wk2", "ps", "pse")
@@ -18,7 +20,7 @@ LAZY = ("wk1", "wk2", "ps", "pse")
 
 def rule_named(
     name: str, problem: SolvedLeastSquares, d_max: int, max_delay: int, c: float | None
-) -> Rule:
+) -> Rule[Any]:
     if name == "ps":
         return PS(c, d_max, max_delay, smoothness=problem.local_smoothness)
     kinds = {"sgd": Always, "lag": LAG, "wk1": WK1, "wk2": WK2, "pse": PSE}
@@ -55,8 +57,8 @@ class Trace:
 
 def drive(
     problem: SolvedLeastSquares,
-    rule: Rule,
-    step: float | ServerStep,
+    rule: Rule[Any],
+    step: float | ServerStep[Any],
     rounds: int,
     *,
     start: F64,
@@ -65,7 +67,7 @@ def drive(
 ) -> Trace:
     """Run the two state machines, as the engine does, and keep what they say."""
     workers = [LasgWorker(o, m) for m, o in enumerate(problem.oracles(batch_size))]
-    server = LasgServer(start.astype(np.float32), rule, step=step, seed=seed)
+    server = server_for(start.astype(np.float32), rule, step=step, seed=seed)
     for m, worker in enumerate(workers):
         server.introduce(m, m, worker.oracle.num_examples)
     trace = Trace(
@@ -87,6 +89,6 @@ def drive(
         trace.thresholds[k] = server.close_round().threshold
         trace.thetas[k + 1] = server.theta
         trace.used[k] = [server.roster.records[m].round for m in range(len(workers))]
-        trace.steps.append(server.aggregate.mean())
+        trace.steps.append(server.sum.mean())
     trace.uploads = server.ledger.uploads
     return trace

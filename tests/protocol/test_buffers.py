@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lasg_flwr import LasgServer, LasgWorker, NonFiniteGradientError, simulate, wire
-from lasg_flwr.buffers import encode
-from lasg_flwr.codecs import Dense
+from lasg_flwr import LasgServer, LasgWorker, NonFiniteGradientError, simulate
+from lasg_flwr.codecs import Dense, wire
 from lasg_flwr.errors import WireError
-from lasg_flwr.messages import Reply, Request, upload_id
-from lasg_flwr.rounds import RoundReport
-from lasg_flwr.snapshot import capture, restore
+from lasg_flwr.protocol.buffers import encode
+from lasg_flwr.protocol.messages import Reply, Request, upload_id
+from lasg_flwr.protocol.rounds import RoundReport
+from lasg_flwr.protocol.saving import Capture, capture, restore
 from lasg_flwr.vectors import F32
 from tests.problems.least_squares import Running, least_squares
 from tests.problems.rules import every_rule
+from tests.problems.servers import server_for
 
 WORKERS = 4
 ORACLES = least_squares(WORKERS)
@@ -145,7 +146,7 @@ def test_the_order_of_arrival_does_not_matter() -> None:
     values = np.random.default_rng(0).normal(size=(WORKERS, WIDTH)) * [1, 1e6, 1e-6]
     results = set()
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
-        server = LasgServer(np.zeros(SIZE), "sgd", buffers=FIRST)
+        server = server_for(np.zeros(SIZE), "sgd", buffers=FIRST)
         requests = dict(server.open_round(range(WORKERS)))
         for key in order:
             assert server.receive(key, upload(server, requests, key, values[key])).kept
@@ -157,7 +158,7 @@ def test_the_order_of_arrival_does_not_matter() -> None:
 
 
 def test_a_stale_buffer_is_never_added_again() -> None:
-    server = LasgServer(np.zeros(SIZE), "sgd", buffers=FIRST)
+    server = server_for(np.zeros(SIZE), "sgd", buffers=FIRST)
     requests = dict(server.open_round(range(2)))
     for key in range(2):
         server.receive(key, upload(server, requests, key, np.full(WIDTH, 7)))
@@ -172,14 +173,14 @@ def test_a_stale_buffer_is_never_added_again() -> None:
 
 
 def test_an_upload_without_buffers_counts_for_theta_alone() -> None:
-    server = LasgServer(np.zeros(SIZE), "sgd", buffers=FIRST)
+    server = server_for(np.zeros(SIZE), "sgd", buffers=FIRST)
     requests = dict(server.open_round(range(2)))
     server.receive(0, upload(server, requests, 0, np.full(WIDTH, 7)))
     bare = upload(server, requests, 1, FIRST)._replace(buffers=b"")
     assert server.receive(1, bare).kept
     server.close_round()
     assert server.buffers.tolist() == [7, 7, 7]
-    assert server.aggregate.weight == 2
+    assert server.sum.weight == 2
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_an_upload_without_buffers_counts_for_theta_alone() -> None:
 def test_bad_buffers_are_refused_and_change_nothing(
     sent: bytes, first: F32 | None
 ) -> None:
-    server = LasgServer(np.zeros(SIZE), "sgd", buffers=first)
+    server = server_for(np.zeros(SIZE), "sgd", buffers=first)
     requests = dict(server.open_round([0]))
     reply = upload(server, requests, 0, np.zeros(0))
     verdict = server.receive(0, reply._replace(buffers=sent))
@@ -208,12 +209,12 @@ def test_bad_buffers_are_refused_and_change_nothing(
 
 
 def test_a_skip_cannot_carry_buffers() -> None:
-    server = LasgServer(np.zeros(SIZE), "wk2", buffers=FIRST)
+    server = server_for(np.zeros(SIZE), "wk2", buffers=FIRST)
     requests = dict(server.open_round([0]))
     server.receive(0, upload(server, requests, 0, FIRST))
     server.close_round()
     ((_, request),) = server.open_round([0])
-    skip = Reply(server.session, 1, 0, request.have, "skip")
+    skip = Reply(server.session, 1, 0, request.accepted_id, "skip")
     loaded = skip._replace(buffers=encode(FIRST))
     assert server.receive(0, loaded).reason == "illegal skip"
     assert server.receive(0, skip).kept
@@ -223,8 +224,8 @@ def test_a_checkpoint_holds_the_buffers() -> None:
     fixed: dict[str, Any] = {"rule": "wk2", "step": 0.05}
     result = simulate(oracles(), np.zeros(SIZE), rounds=5, buffers=FIRST, **fixed)
     arrays, meta = capture(result.server)
-    server = LasgServer(np.zeros(SIZE), buffers=np.zeros(WIDTH), **fixed)
-    restore(server, arrays, meta)
+    server = server_for(np.zeros(SIZE), buffers=np.zeros(WIDTH), **fixed)
+    restore(server, Capture(arrays, meta))
     assert server.buffers.tobytes() == result.server.buffers.tobytes()
     assert not server.buffers.flags.writeable
 
@@ -251,7 +252,7 @@ def test_buffers_that_are_not_finite_stop_the_worker() -> None:
     oracle = oracles()[0]
     oracle.load_buffers = lambda values: oracle.values.fill(np.nan)  # type: ignore[method-assign]
     worker = LasgWorker(oracle, 0)
-    server = LasgServer(np.zeros(SIZE), buffers=FIRST)
+    server = server_for(np.zeros(SIZE), buffers=FIRST)
     ((_, request),) = server.open_round([0])
     with pytest.raises(
         NonFiniteGradientError,
@@ -264,4 +265,4 @@ def test_buffers_that_are_not_finite_stop_the_worker() -> None:
 @pytest.mark.parametrize("bad", [np.array([np.nan], np.float32), np.zeros((2, 2))])
 def test_bad_first_buffers(bad: NDArray[Any]) -> None:
     with pytest.raises(ValueError, match="finite vector"):
-        LasgServer(np.zeros(SIZE), buffers=bad)
+        server_for(np.zeros(SIZE), buffers=bad)

@@ -83,7 +83,7 @@ def test_the_sum_check_sees_a_small_error() -> None:
     chaos = Chaos(0, CALM)
     chaos.run(5)
     assert sum_error(chaos.server, chaos.book.held(chaos.server)) < 1e-12
-    chaos.server.aggregate.total[0] *= 1 + 1e-6
+    chaos.server.sum.total[0] *= 1 + 1e-6
     assert sum_error(chaos.server, chaos.book.held(chaos.server)) > 1e-9
 
 

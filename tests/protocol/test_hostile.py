@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lasg_flwr import LasgServer, LasgWorker, WireError, buffers, wire
-from lasg_flwr.codecs import Dense, TopK
-from lasg_flwr.messages import Reply, Request
-from lasg_flwr.snapshot import capture
+from lasg_flwr import LasgServer, LasgWorker, WireError
+from lasg_flwr.codecs import Dense, TopK, wire
+from lasg_flwr.protocol import buffers
+from lasg_flwr.protocol.messages import Reply, Request
+from lasg_flwr.protocol.refusals import Refusal
+from lasg_flwr.protocol.saving import capture
 from tests.problems.least_squares import Running, least_squares
+from tests.problems.servers import server_for
 
 COUNT = 200_000
 WORKERS = 6
@@ -28,7 +31,7 @@ class Siege:
 
     def __init__(self, seed: int, server_memory: Any) -> None:
         self.rng = np.random.default_rng(seed)
-        self.server = LasgServer(
+        self.server = server_for(
             np.zeros(SIZE),
             "wk2",
             "topk:k=5",
@@ -75,7 +78,7 @@ class Siege:
         try:
             reply = Reply.from_header(header, payload)
         except WireError:
-            self.server.refuse("malformed")
+            self.server.refuse(Refusal.MALFORMED)
             return
         self._send(node, reply)
 
@@ -92,7 +95,7 @@ class Siege:
 
     def _upload(self, node: int, payload: bytes, kind: Any = "full") -> None:
         request = self.asked[node]
-        base = None if kind == "full" else request.have
+        base = None if kind == "full" else request.accepted_id
         reply = self.replies[node]._replace(kind=kind, base=base, payload=payload)
         self._send(node, reply)
 
@@ -150,7 +153,7 @@ class Siege:
         payload = wire.encode(TopK(k=5), np.ones(SIZE, np.float32))
         forged = self.replies[node]._replace(
             kind="innovation",
-            base=self.asked[node].have,
+            base=self.asked[node].accepted_id,
             payload=payload,
             buffers=bad[int(self.rng.integers(len(bad)))],
         )
@@ -159,12 +162,12 @@ class Siege:
     def _fields(self, node: int) -> None:
         """Numbers that make no sense, a skip that carries bytes, a wrong base."""
         good = self.replies[node]
-        good = good._replace(kind="innovation", base=self.asked[node].have)
+        good = good._replace(kind="innovation", base=self.asked[node].accepted_id)
         payload = wire.encode(TopK(k=5), np.ones(SIZE, np.float32))
         bad = (
             good._replace(payload=payload, examples=0),
-            good._replace(payload=payload, ratio=float("inf")),
-            good._replace(payload=payload, ratio=-1.0),
+            good._replace(payload=payload, smoothness_ratio=float("inf")),
+            good._replace(payload=payload, smoothness_ratio=-1.0),
             good._replace(payload=payload, base=self.rng.bytes(16)),
             good._replace(payload=payload, base=None),
             good._replace(kind="skip", payload=b"x"),
@@ -177,7 +180,7 @@ class Siege:
 def _state(server: LasgServer) -> tuple[dict[str, bytes], str]:
     """Everything but the ledger's counters, which are there to count this."""
     arrays, meta = capture(server)
-    del meta["ledger"]
+    del meta["state"]["fields"]["ledger"]
     return {n: a.tobytes() for n, a in arrays.items()}, json.dumps(meta)
 
 

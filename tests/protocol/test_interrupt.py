@@ -16,15 +16,15 @@ from flwr.client import ClientApp
 import lasg_flwr
 from experiments.inprocess import InProcessGrid
 from lasg_flwr.errors import StateInUseError
-from lasg_flwr.strategies import LasgStrategy, farewell, saving
-from lasg_flwr.strategies.saving import FILE
+from lasg_flwr.strategies import LasgStrategy, checkpoints, resume_hint
+from lasg_flwr.strategies.checkpoints import FILE
 from tests.problems.flower_app import ORACLES, client_fn, initial_arrays
 from tests.problems.resuming import OPTIONS, everything
 
 pytestmark = pytest.mark.flower
 
 PACKAGE = str(Path(lasg_flwr.__file__).parent)
-FAREWELL = str(farewell.__file__)
+FAREWELL = str(resume_hint.__file__)
 ROUNDS = 4
 MOMENTS = {
     "configure_train": 2,  # before and while requests are made
@@ -59,7 +59,7 @@ class Interrupter:
         return self._line if ours and file != FAREWELL else None
 
     def _line(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if event == "line" and farewell._running:
+        if event == "line" and resume_hint._running:
             self.functions.append(frame.f_code.co_name)
             if len(self.functions) == self.at:
                 raise KeyboardInterrupt
@@ -128,9 +128,9 @@ def test_flowers_exit_handlers_say_it_once_and_before_the_log_is_uploaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     handlers: list[Callable[[], None]] = []
-    monkeypatch.setattr(farewell, "add_exit_handler", handlers.append)
+    monkeypatch.setattr(resume_hint, "add_exit_handler", handlers.append)
     for name in ("_registered", "_ending"):
-        monkeypatch.setattr(farewell, name, threading.Event())
+        monkeypatch.setattr(resume_hint, name, threading.Event())
     strategy = _strategy(tmp_path, OPTIONS["wk2 topk"])
 
     def end(round_: int, arrays: ArrayRecord) -> None:
@@ -144,7 +144,7 @@ def test_flowers_exit_handlers_say_it_once_and_before_the_log_is_uploaded(
     assert len(handlers) == 1
     assert caplog.text.count("run it again to resume from") == 1
     assert strategy.server.round == 2  # no other round was begun
-    farewell._ending.clear()
+    resume_hint._ending.clear()
     _start(_strategy(tmp_path, OPTIONS["wk2 topk"]), _grid())
     handlers[0]()
     assert caplog.text.count("run it again to resume from") == 1
@@ -153,8 +153,8 @@ def test_flowers_exit_handlers_say_it_once_and_before_the_log_is_uploaded(
 def test_a_second_run_on_the_folder_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saving, "LOCK_SECONDS", 0.1)
-    first = saving.Checkpoints(tmp_path, 1)
+    monkeypatch.setattr(checkpoints, "LOCK_SECONDS", 0.1)
+    first = checkpoints.Checkpoints(tmp_path, 1)
     second = _strategy(tmp_path, OPTIONS["wk2 topk"])
     with first.locked(), pytest.raises(StateInUseError, match="checkpoint_dir"):
         _start(second, _grid())

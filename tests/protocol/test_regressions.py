@@ -5,14 +5,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from lasg_flwr import Oracle
 from lasg_flwr.errors import LasgError
-from lasg_flwr.messages import Reply
+from lasg_flwr.protocol import LasgWorker
+from lasg_flwr.protocol.messages import Reply
+from lasg_flwr.protocol.server import LasgServer
 from lasg_flwr.rules import PS
-from lasg_flwr.server import LasgServer
-from lasg_flwr.worker import LasgWorker
+from tests.problems.servers import server_for
 
 
-class Ones:
+class Ones(Oracle):
     """A gradient of ones, always."""
 
     num_examples = 1
@@ -24,9 +26,9 @@ class Ones:
         return np.ones_like(theta)
 
 
-def _sum_only(rule: str = "sgd:max_delay=5", gone_share: float = 1.0) -> LasgServer:
+def _sum_only(rule: str = "sgd:max_delay=5", lost_share: float = 1.0) -> LasgServer:
     theta = np.zeros(2, np.float32)
-    return LasgServer(theta, rule, server_memory="sum-only", gone_share=gone_share)
+    return server_for(theta, rule, server_memory="sum-only", lost_share=lost_share)
 
 
 def _round(server: LasgServer, workers: dict[int, LasgWorker]) -> None:
@@ -53,8 +55,8 @@ def test_two_restarts_before_a_new_start_count_once() -> None:
     last = LasgWorker(Ones(), 0)
     _round(server, {12: last})  # lost again, again on a new node
     _rounds_until_new_start(server, {12: last})
-    assert server.aggregate.weight == 1.0
-    assert server.aggregate.total.tolist() == [1.0, 1.0]
+    assert server.sum.weight == 1.0
+    assert server.sum.total.tolist() == [1.0, 1.0]
 
 
 def test_a_worker_that_leaves_after_its_upload_was_set_aside_is_dropped() -> None:
@@ -65,8 +67,8 @@ def test_a_worker_that_leaves_after_its_upload_was_set_aside_is_dropped() -> Non
     server.leave(0)
     for _ in range(15):
         _round(server, {20: stays})
-    assert not server.roster.records[0].counted
-    assert server.aggregate.weight == 1.0
+    assert not server.roster.records[0].memory.in_sum
+    assert server.sum.weight == 1.0
 
 
 def test_leaving_twice_releases_a_stored_iterate_once() -> None:
@@ -76,11 +78,11 @@ def test_leaving_twice_releases_a_stored_iterate_once() -> None:
     _round(server, {11: LasgWorker(Ones(), 0), 20: stays})
     server.leave(0)
     server.leave(0)
-    assert [(r, n) for r, _, n in server.iterates.items()] == [(1, 1)]
+    assert {r: e.users for r, e in server.iterates.entries.items()} == {1: 1}
 
 
 def test_a_refused_open_round_leaves_the_server_between_rounds() -> None:
-    server = LasgServer(np.zeros(2, np.float32), PS(smoothness={0: 1.0}, c=0.0))
+    server = server_for(np.zeros(2, np.float32), PS(smoothness={0: 1.0}, c=0.0))
     _round(server, {10: LasgWorker(Ones(), 0)})
 
     def nodes() -> Iterator[int]:
@@ -99,22 +101,22 @@ def test_a_refused_open_round_leaves_the_server_between_rounds() -> None:
 @pytest.mark.parametrize("memory", ["gradient", "innovation"])
 def test_full_codec_cannot_replace_the_codec(memory: str) -> None:
     with pytest.raises(ValueError, match="full_codec"):
-        LasgServer(
+        server_for(
             np.zeros(2, np.float32),
-            memory=memory,  # type: ignore[arg-type]
+            memory=memory,
             full_codec="topk:k=1",
         )
 
 
 def test_a_reply_after_the_round_changes_nothing() -> None:
-    server = LasgServer(np.zeros(2, np.float32))
+    server = server_for(np.zeros(2, np.float32))
     verdict = server.receive(10, Reply(server.session, 0, 0, None, "full", b""))
     assert not verdict.kept
     assert server.ledger.refused == {"other round": 1}
 
 
 def test_a_stranger_without_a_smoothness_constant_ends_no_run() -> None:
-    server = LasgServer(np.zeros(2, np.float32), PS(smoothness={0: 1.0}))
+    server = server_for(np.zeros(2, np.float32), PS(smoothness={0: 1.0}))
     honest = LasgWorker(Ones(), 0)
     for _ in range(3):
         for node, request in server.open_round([10, 66]):

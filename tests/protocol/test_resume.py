@@ -13,9 +13,10 @@ from flwr.app import Array, ArrayRecord, MetricRecord
 from flwr.client import ClientApp
 
 from experiments.inprocess import InProcessGrid
-from lasg_flwr import CheckpointError, checkpoint
+from lasg_flwr import CheckpointError
+from lasg_flwr.protocol import files
 from lasg_flwr.strategies import LasgResult, LasgStrategy
-from lasg_flwr.strategies.saving import FILE, Checkpoints
+from lasg_flwr.strategies.checkpoints import FILE, Checkpoints
 from tests.problems.flower_app import ORACLES, client_fn, initial_arrays
 from tests.problems.resuming import OPTIONS, Stop, everything
 
@@ -113,7 +114,7 @@ def test_buffers_and_integers_come_back(tmp_path: Path) -> None:
         }
     )
     strategy.begin(arrays)
-    server, model = strategy._running()
+    server, model = strategy.server, strategy._core.model
     server.open_round([])
     server.close_round()
     server.buffer_mean.values = np.array([1.5, -2], np.float32)
@@ -121,7 +122,7 @@ def test_buffers_and_integers_come_back(tmp_path: Path) -> None:
     strategy._save()
     again = LasgStrategy(checkpoint_dir=tmp_path)
     again.begin(arrays)
-    restored = again._running()[1].arrays(again.server)
+    restored = again._core.model.arrays(again.server)
     assert restored["bn.running_mean"].tolist() == [1.5, -2]
     assert restored["steps"].tolist() == [9]
 
@@ -153,10 +154,8 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     _run(_strategy(tmp_path), _grid(), 2)
-    arrays, meta = checkpoint.read(tmp_path / FILE)
-    checkpoint.write(
-        tmp_path / FILE, checkpoint.to_bytes(arrays, {**meta, "version": 99})
-    )
+    arrays, meta = files.read(tmp_path / FILE)
+    files.write(tmp_path / FILE, files.to_bytes(arrays, {**meta, "version": 99}))
     with pytest.raises(CheckpointError, match="version is 99"):
         _run(_strategy(tmp_path), _grid(), 2)
 
@@ -192,9 +191,9 @@ import sys
 from copy import deepcopy
 from pathlib import Path
 import numpy as np
-from lasg_flwr import LasgServer
-from lasg_flwr.snapshot import save_server
-server = LasgServer(np.zeros(300_000), "sgd")
+from lasg_flwr import LasgConfig, LasgServer
+from lasg_flwr.protocol.saving import save_server
+server = LasgServer(np.zeros(300_000), LasgConfig("sgd"))
 print("ready", flush=True)
 while True:
     server.open_round([])
@@ -221,11 +220,12 @@ def _kill_while_saving(path: Path, kills: int) -> set[int]:
                 process.send_signal(signal.SIGKILL)
             told = process.stdout.read().split()
         last = int(told[-1]) if told else 1
-        arrays, meta = checkpoint.read(path)
-        assert meta["round"] in (last, last + 1)
-        assert np.all(arrays["theta"] == meta["round"])
+        arrays, meta = files.read(path)
+        round_ = meta["state"]["fields"]["round"]
+        assert round_ in (last, last + 1)
+        assert np.all(arrays["theta"] == round_)
         assert len(list(path.parent.iterdir())) <= 2  # one may be half written
-        seen.add(meta["round"])
+        seen.add(round_)
     return seen
 
 

@@ -11,15 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lasg_flwr import CheckpointError, LasgServer, WireError, checkpoint, simulate
-from lasg_flwr.messages import Reply, Request
+from lasg_flwr import CheckpointError, WireError, simulate
+from lasg_flwr.config import Settings
+from lasg_flwr.layout import Layout
+from lasg_flwr.optim import Adam
+from lasg_flwr.protocol import files
+from lasg_flwr.protocol.messages import Reply, Request
+from lasg_flwr.protocol.saving import dump_worker, load_server, load_worker, save_server
 from lasg_flwr.random import KeyedGenerators, keyed_generator
-from lasg_flwr.settings import Settings
-from lasg_flwr.snapshot import load_server, save_server
-from lasg_flwr.steps import Adam
-from lasg_flwr.vectors import Layout, squared_distance
-from lasg_flwr.worker_state import dump, load
+from lasg_flwr.vectors import squared_distance
 from tests.problems.least_squares import least_squares
+from tests.problems.servers import server_for
 
 
 def model(dtype: str = "f4") -> dict[str, Any]:
@@ -148,17 +150,19 @@ def test_worker_states_survive_bytes(rule: str, codec: str, server_memory: Any) 
         step=0.05,
     )
     for worker in result.workers:
-        again = load(dump(worker.state))
+        settings = result.server.settings
+        again = load_worker(dump_worker(worker.state, settings), settings)
         assert repr(again) == repr(worker.state)
-        assert dump(again) == dump(worker.state)
+        assert dump_worker(again, settings) == dump_worker(worker.state, settings)
 
 
 @pytest.mark.parametrize("cut", [0, 7, 64, -3])
 def test_damaged_worker_states_are_errors(cut: int) -> None:
-    state = simulate(least_squares(), np.zeros(6), rounds=2).workers[0].state
-    for data in (dump(state)[:cut], b"\xff" * 64):
+    result = simulate(least_squares(), np.zeros(6), rounds=2)
+    state, settings = result.workers[0].state, result.server.settings
+    for data in (dump_worker(state, settings)[:cut], b"\xff" * 64):
         with pytest.raises(CheckpointError):
-            load(data)
+            load_worker(data, settings)
 
 
 @pytest.mark.parametrize("server_memory", ["per-worker", "sum-only"])
@@ -177,7 +181,7 @@ def test_a_server_resumes_to_the_bit(
     whole = simulate(oracles, np.zeros(6), rounds=40, **options)
     first = simulate(oracles, np.zeros(6), rounds=15, **{**options, "step": Adam(0.05)})
     save_server(first.server, tmp_path / "server.safetensors")
-    server = LasgServer(np.zeros(6), **{**options, "step": Adam(0.05)})
+    server = server_for(np.zeros(6), **{**options, "step": Adam(0.05)})
     load_server(server, tmp_path / "server.safetensors")
     assert server.session != first.server.session
     for _ in range(25):
@@ -192,28 +196,28 @@ def test_a_server_resumes_to_the_bit(
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "server.safetensors"
-    save_server(LasgServer(np.zeros(6), "wk2"), path)
+    save_server(server_for(np.zeros(6), "wk2"), path)
     for other in (
-        LasgServer(np.zeros(7), "wk2"),
-        LasgServer(np.zeros(6), "pse"),
-        LasgServer(np.zeros(6), "wk2", codec="topk"),
-        LasgServer(np.zeros(6), "wk2", step=0.2),
+        server_for(np.zeros(7), "wk2"),
+        server_for(np.zeros(6), "pse"),
+        server_for(np.zeros(6), "wk2", codec="topk"),
+        server_for(np.zeros(6), "wk2", step=0.2),
     ):
         with pytest.raises(CheckpointError, match="resume with what it was"):
             load_server(other, path)
         assert other.round == 0
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="cannot read checkpoint"):
-        load_server(LasgServer(np.zeros(6), "wk2"), path)
+        load_server(server_for(np.zeros(6), "wk2"), path)
     with pytest.raises(CheckpointError, match="cannot read checkpoint"):
-        load_server(LasgServer(np.zeros(6), "wk2"), tmp_path / "nothing")
+        load_server(server_for(np.zeros(6), "wk2"), tmp_path / "nothing")
 
 
 def test_a_failed_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
-    checkpoint.write(path, b"old")
+    files.write(path, b"old")
 
     def fail(*args: Any) -> None:
         raise OSError("disk full")
@@ -221,9 +225,9 @@ def test_a_failed_write_leaves_the_old_file(
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", fail)
         with pytest.raises(OSError, match="disk full"):
-            checkpoint.write(path, b"new")
+            files.write(path, b"new")
     assert path.read_bytes() == b"old"
-    checkpoint.write(path, b"new")  # takes over what the failure left behind
+    files.write(path, b"new")  # takes over what the failure left behind
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -241,7 +245,7 @@ def test_a_system_that_opens_no_folders_writes_too(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", refusing)
-        checkpoint.write(tmp_path / "file", b"new")
+        files.write(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"new"
 
 
@@ -251,7 +255,7 @@ REQUEST = Request(SETTINGS, bytes(16), 7, THETA, 0.1, None, True, "dense")
 
 
 def test_requests_survive_their_header() -> None:
-    for request in (REQUEST, REQUEST._replace(have=b"i" * 16, threshold=1 / 3)):
+    for request in (REQUEST, REQUEST._replace(accepted_id=b"i" * 16, threshold=1 / 3)):
         again = Request.from_header(request.header(), THETA)
         assert again._replace(theta=THETA) == request._replace(theta=THETA)
 

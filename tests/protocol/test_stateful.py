@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from lasg_flwr.messages import Reply, upload_id
-from lasg_flwr.server import LasgServer
-from lasg_flwr.settings import Memory, ServerMemory
-from lasg_flwr.snapshot import capture, restore
+from lasg_flwr import Oracle
+from lasg_flwr.config import MemoryName, ServerMemoryName
+from lasg_flwr.protocol import LasgWorker
+from lasg_flwr.protocol.messages import Reply, upload_id
+from lasg_flwr.protocol.saving import Capture, capture, restore
 from lasg_flwr.vectors import F32
-from lasg_flwr.worker import LasgWorker
 from tests.problems.protocol.driver import play
 from tests.problems.protocol.history import History
 from tests.problems.protocol.model import same
@@ -29,6 +29,7 @@ from tests.problems.protocol.setups import (
     coarse_codecs,
     random_setup,
 )
+from tests.problems.servers import server_for
 
 HISTORIES = 30
 MEMORY_CASES = [pytest.param(m, id="/".join(m)) for m in MEMORIES]
@@ -46,7 +47,7 @@ def _codecs() -> Iterator[None]:
 @pytest.mark.parametrize("rule_", RULES)
 @pytest.mark.parametrize("memory", MEMORY_CASES)
 def test_random_histories_keep_the_protocol(
-    memory: tuple[Memory, ServerMemory], rule_: str
+    memory: tuple[MemoryName, ServerMemoryName], rule_: str
 ) -> None:
     for seed in range(HISTORIES):
         play(seed, rules=[rule_], memories=[memory])
@@ -67,13 +68,13 @@ def test_the_histories_are_not_vacuous() -> None:
     assert sum(h.restores for h in histories) > 60
 
 
-def _setup(memory: tuple[Memory, ServerMemory], codec: str) -> Setup:
+def _setup(memory: tuple[MemoryName, ServerMemoryName], codec: str) -> Setup:
     return Setup("wk2", codec, memory=memory[0], server_memory=memory[1])
 
 
 @pytest.mark.parametrize("memory", MEMORY_CASES)
 def test_a_clean_resume_costs_nothing_and_changes_nothing(
-    memory: tuple[Memory, ServerMemory],
+    memory: tuple[MemoryName, ServerMemoryName],
 ) -> None:
     setup = _setup(memory, MEMORIES[memory][-1])
     straight, resumed = History(setup, 0), History(setup, 0)
@@ -88,7 +89,7 @@ def test_a_clean_resume_costs_nothing_and_changes_nothing(
 
 @pytest.mark.parametrize("memory", MEMORY_CASES)
 def test_a_captured_state_does_not_change_when_the_server_goes_on(
-    memory: tuple[Memory, ServerMemory],
+    memory: tuple[MemoryName, ServerMemoryName],
 ) -> None:
     history = History(_setup(memory, MEMORIES[memory][-1]), 0)
     history.clean_round()
@@ -97,10 +98,10 @@ def test_a_captured_state_does_not_change_when_the_server_goes_on(
     for _ in range(5):
         history.clean_round()
     assert all(same(arrays[name], before[name]) for name in before)
-    restore(history.setup.server(), arrays, meta)
+    restore(history.setup.server(), Capture(arrays, meta))
 
 
-class Noise:
+class Noise(Oracle):
     """Float gradients whose sum depends on the order of summation."""
 
     num_examples = 1
@@ -115,14 +116,14 @@ class Noise:
 @pytest.mark.parametrize("server_memory", ["per-worker", "sum-only"])
 @pytest.mark.parametrize("introduced", [0, 3, 6])
 def test_the_order_of_arrival_does_not_matter(
-    server_memory: ServerMemory, introduced: int
+    server_memory: ServerMemoryName, introduced: int
 ) -> None:
     keys = [4, 1, 5, 0, 3, 2]
     results = set()
     for seed in range(10):
         rng = np.random.default_rng(seed)
         theta = np.zeros(4, np.float32)
-        server = LasgServer(theta, "sgd", server_memory=server_memory, step=1e-9)
+        server = server_for(theta, "sgd", server_memory=server_memory, step=1e-9)
         workers = [LasgWorker(Noise(), key) for key in keys]
         for node in range(introduced):
             server.introduce(node, keys[node])
@@ -134,7 +135,7 @@ def test_the_order_of_arrival_does_not_matter(
                 assert reply is not None
                 server.receive(node, reply)
             server.close_round()
-        results.add(server.aggregate.total.tobytes() + server.theta.tobytes())
+        results.add(server.sum.total.tobytes() + server.theta.tobytes())
     assert len(results) == 1
 
 
@@ -175,8 +176,8 @@ def test_an_id_without_a_field_is_caught(
 ) -> None:
     seeds = CAUGHT_BY[field]
     assert not any(_breaks(seed) for seed in seeds)
-    monkeypatch.setattr("lasg_flwr.worker.upload_id", _without(field))
-    monkeypatch.setattr("lasg_flwr.server.upload_id", _without(field))
+    monkeypatch.setattr("lasg_flwr.protocol.worker.upload_id", _without(field))
+    monkeypatch.setattr("lasg_flwr.protocol.server.upload_id", _without(field))
     assert any(_breaks(seed) for seed in seeds)
 
 

@@ -11,13 +11,14 @@ from flwr.client import Client
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from lasg_flwr import Oracle
 from lasg_flwr.clients import LasgNumPyClient
 from lasg_flwr.strategies import LasgStrategy
 
 server = ServerApp()
 
 
-class Quadratic:
+class Quadratic(Oracle):
     """½‖θ − c‖² with a random c."""
 
     num_examples = 1

@@ -9,14 +9,14 @@ from math import inf
 
 import numpy as np
 
-from lasg_flwr import wire
-from lasg_flwr.cycle import codec_of
-from lasg_flwr.messages import Request
-from lasg_flwr.rounds import Verdict
+from lasg_flwr.codecs import wire
+from lasg_flwr.codecs.assignment import codec_of
+from lasg_flwr.protocol import LasgWorker, Slot, WorkerState
+from lasg_flwr.protocol.messages import Request
+from lasg_flwr.protocol.rounds import Verdict
+from lasg_flwr.protocol.saving import Capture, capture, restore
 from lasg_flwr.rules import ServerRule
-from lasg_flwr.snapshot import capture, restore
 from lasg_flwr.vectors import F32, F64
-from lasg_flwr.worker import LasgWorker, Slot, WorkerState
 from tests.problems.protocol.model import Checkpoint, Held, Known, Letter, Model, same
 from tests.problems.protocol.setups import (
     MAX_WORKERS,
@@ -24,6 +24,7 @@ from tests.problems.protocol.setups import (
     CoarseOracle,
     Setup,
 )
+from tests.problems.servers import h_of
 
 
 class History:
@@ -94,7 +95,7 @@ class History:
         saved = self.checkpoints[index % len(self.checkpoints)]
         self.restores += 1
         self.server = self.setup.server()
-        restore(self.server, saved.arrays, saved.meta)
+        restore(self.server, Capture(saved.arrays, saved.meta))
         self.model = copy.deepcopy(saved.model)
         self.asked, self.kept, self.is_open = {}, [], False
         assert same(self.server.theta, saved.theta)
@@ -167,7 +168,7 @@ class History:
         setup = self.setup
         assert report.new_start == (
             setup.sum_only
-            and self.model.new_start(round_, setup.max_delay, setup.gone_share)
+            and self.model.new_start(round_, setup.max_delay, setup.lost_share)
         )
         kept, self.kept, self.asked, self.is_open = self.kept, [], {}, False
         self.check()
@@ -223,7 +224,7 @@ class History:
 
     def _check_sum(self) -> None:
         total, weight, scale = self.model.total()
-        aggregate = self.server.aggregate
+        aggregate = self.server.sum
         bound = 1e-9 if self.setup.sum_only else 1e-12
         assert aggregate.weight == weight
         error = float(np.linalg.norm(aggregate.total - total))
@@ -231,7 +232,7 @@ class History:
 
     def _check_record(self, key: int) -> None:
         known, record = self.model.known[key], self.server.roster.records[key]
-        assert record.gone == known.gone
+        assert self.server.memory.waits(record) == known.gone
         assert record.weight == known.weight
         last = known.last
         assert record.id == (None if last is None else last.noted.id)
@@ -243,10 +244,11 @@ class History:
                 self._check_slot(slot, last)
 
     def _check_slot(self, slot: Slot, last: Held) -> None:
-        if slot.h is not None:
-            assert same(slot.h, last.h), "equal ids, other h"
-        if slot.evidence.theta is not None:
-            assert same(slot.evidence.theta, last.theta), "equal ids, other theta"
+        if h_of(slot) is not None:
+            assert same(h_of(slot), last.h), "equal ids, other h"
+        theta = getattr(slot.rule, "theta", None)
+        if theta is not None:
+            assert same(theta, last.theta), "equal ids, other theta"
         assert slot.round == last.round, "equal ids, other round"
 
     def _check_iterates(self) -> None:
@@ -259,7 +261,7 @@ class History:
                 stored = self.server.iterates.get(known.round)
                 assert stored is not None
                 assert same(stored, known.last.theta)
-        assert {r: n for r, _, n in self.server.iterates.items()} == users
+        assert {r: e.users for r, e in self.server.iterates.entries.items()} == users
 
     def _slots(self, key: int) -> list[Slot]:
         state = self.workers[key].state
@@ -289,7 +291,7 @@ class History:
         if known is None or moved:
             assert request is not None
             assert request.force
-            assert request.have is None
+            assert request.accepted_id is None
         elif known.gone:
             assert request is None
         elif known.last is None or self._age(key) >= self.setup.max_delay:

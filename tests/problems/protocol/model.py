@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lasg_flwr.messages import Reply, Request
+from lasg_flwr.protocol import LasgWorker, Slot, WorkerState
+from lasg_flwr.protocol.messages import Reply, Request
 from lasg_flwr.vectors import F32, F64
-from lasg_flwr.worker import LasgWorker, Slot, WorkerState
 from tests.problems.protocol.setups import SIZE
 
 

@@ -9,13 +9,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from lasg_flwr import wire
+from lasg_flwr import Oracle
 from lasg_flwr.codecs import CODECS, Codec
-from lasg_flwr.coding.entropy import Buffer
+from lasg_flwr.codecs.coding.entropy import BytesLike
+from lasg_flwr.config import MemoryName, ServerMemoryName, Weighting
 from lasg_flwr.errors import WireError
-from lasg_flwr.server import LasgServer, Weighting
-from lasg_flwr.settings import Memory, ServerMemory
+from lasg_flwr.protocol.server import LasgServer
 from lasg_flwr.vectors import F32
+from tests.problems.servers import server_for
 
 SIZE = 3
 MAX_WORKERS = 5
@@ -39,7 +40,7 @@ class Coin(Codec):
         kept = rng.integers(0, 2, x.size).astype(np.float32)
         return (2 * kept * x).astype("<f4").tobytes()
 
-    def decode(self, body: Buffer, size: int) -> F32:
+    def decode(self, body: BytesLike, size: int) -> F32:
         if len(body) != 4 * size:
             raise WireError("a coin body of a wrong length")
         return np.frombuffer(body, "<f4")
@@ -60,7 +61,7 @@ class Powers(Codec):
         power = -100 if scale < 2.0**-100 else int(np.floor(np.log2(scale)))
         return struct.pack("<b", power) + np.sign(x).astype(np.int8).tobytes()
 
-    def decode(self, body: Buffer, size: int) -> F32:
+    def decode(self, body: BytesLike, size: int) -> F32:
         if len(body) != 1 + size:
             raise WireError("a powers body of a wrong length")
         signs = np.frombuffer(body, np.int8, size, 1)
@@ -74,8 +75,7 @@ def coarse_codecs() -> Iterator[None]:
     """Register the codecs of this module for the time of a test."""
     with pytest.MonkeyPatch.context() as patch:
         for codec in (Coin, Powers):
-            patch.setitem(CODECS, codec.name, codec)
-            patch.setitem(wire._BY_TAG, codec.tag, codec)
+            patch.setitem(CODECS.classes, codec.name, codec)
         yield
 
 
@@ -85,11 +85,11 @@ class Setup:
 
     rule: str
     codec: str
-    memory: Memory = "innovation"
-    server_memory: ServerMemory = "per-worker"
+    memory: MemoryName = "innovation"
+    server_memory: ServerMemoryName = "per-worker"
     weights: Weighting = "equal"
     full_codec: str | None = None
-    gone_share: float = 0.5
+    lost_share: float = 0.5
     max_delay: int = 4
     c: float = 0.5
 
@@ -101,7 +101,7 @@ class Setup:
         """Return a new server, in a new session."""
         head, _, tail = self.rule.partition(":")
         options = f"c={self.c},d_max=2,max_delay={self.max_delay}"
-        return LasgServer(
+        return server_for(
             np.zeros(SIZE, np.float32),
             f"{head}:{options}" + (f",{tail}" if tail else ""),
             self.codec,
@@ -110,14 +110,14 @@ class Setup:
             step=0.5,
             weights=self.weights,
             full_codec=self.full_codec,
-            gone_share=self.gone_share,
+            lost_share=self.lost_share,
         )
 
 
 RULES = ("sgd", "lag", "wk1", "wk2", "ps:smoothness=1.0", "pse")
 LOSSY = ("topk:k=1", "test-powers", "test-coin")
 CYCLE = "test-coin;topk:k=1;dense;topk:k=2"
-MEMORIES: dict[tuple[Memory, ServerMemory], tuple[str, ...]] = {
+MEMORIES: dict[tuple[MemoryName, ServerMemoryName], tuple[str, ...]] = {
     ("gradient", "per-worker"): ("dense", "test-coin", "test-coin;dense"),
     ("innovation", "per-worker"): ("dense", *LOSSY, CYCLE),
     ("innovation", "sum-only"): ("dense", *LOSSY, CYCLE),
@@ -127,7 +127,7 @@ MEMORIES: dict[tuple[Memory, ServerMemory], tuple[str, ...]] = {
 def random_setup(
     rng: np.random.Generator,
     rules: Sequence[str] = RULES,
-    memories: Sequence[tuple[Memory, ServerMemory]] = tuple(MEMORIES),
+    memories: Sequence[tuple[MemoryName, ServerMemoryName]] = tuple(MEMORIES),
 ) -> Setup:
     """Draw a setup; memories, rules and codecs are equally likely."""
     memory, server_memory = memories[int(rng.integers(len(memories)))]
@@ -140,19 +140,20 @@ def random_setup(
         server_memory=server_memory,
         weights="examples" if rng.random() < 0.5 else "equal",
         full_codec="dense" if sparse and rng.random() < 0.5 else None,
-        gone_share=float(rng.choice([0.0, 0.4, 1.0])),
+        lost_share=float(rng.choice([0.0, 0.4, 1.0])),
         max_delay=int(rng.integers(2, 7)),
         c=float(rng.choice([0.5, 5.0, 50.0])),
     )
 
 
-class CoarseOracle:
+class CoarseOracle(Oracle):
     """Small integer gradients that are often equal, and no promise kept.
 
     The batch does not come from the keyed generator: answering one request twice
     gives two gradients, as on a machine that adds up in another order every time.
     """
 
+    num_examples: int
     size = SIZE
 
     def __init__(self, num_examples: int, dice: np.random.Generator) -> None:

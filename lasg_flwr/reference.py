@@ -1,0 +1,231 @@
+"""Every rule as a plain loop: start reading here.
+
+No protocol, codecs or classes: M workers that never fail, dense uploads, plain SGD.
+Each loop takes the steps of the engine to the bit, and is what its tests compare it
+with. Equation numbers are those of the paper named in `lasg_flwr`.
+
+All loops share three lines. h[m] is the last gradient that worker m uploaded, and
+
+    T = (c/d_max) Σ of the last d_max squared steps ‖θ^{k+1−d} − θ^{k−d}‖²      (7)
+    S = Σ h[m] over all workers, kept up to date by what is uploaded
+    θ ← θ − η S/M                                                          (4), (5)
+
+Every function takes `oracles` (one for each worker), θ^0, the number of rounds, η and,
+where the rule has one, c (1/η² if left out), d_max and D; it returns θ after each round
+and the number of uploads.
+"""
+
+from collections.abc import Sequence
+from math import fsum, inf, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .oracles import Oracle
+from .random import keyed_generator
+from .vectors import F32, F64, squared_distance
+
+Path = tuple[list[F32], int]
+Vectors = dict[int, F32]
+Rounds = dict[int, int]
+
+
+def _start(
+    oracles: Sequence[Oracle], theta: NDArray[Any], seed: int
+) -> tuple[F32, F64, Any]:
+    """Return θ^0, S = 0, and what draws the batch ξ_m^k."""
+
+    def draw(m: int, k: int) -> Any:
+        return oracles[m].draw(keyed_generator(seed, m, k))
+
+    return theta.astype(np.float32), np.zeros(len(theta)), draw
+
+
+def _threshold(path: list[F32], c: float, d_max: int) -> float:
+    """Return T^k; `path` holds θ^0, ..., θ^k."""
+    steps = zip(path[-d_max:], path[-d_max - 1 : -1], strict=False)
+    if len(path) <= d_max:
+        steps = zip(path[1:], path[:-1], strict=True)
+    return c / d_max * fsum(squared_distance(new, old) for new, old in steps)
+
+
+def _move(
+    theta: F32, s: F64, h: dict[int, F32], new: dict[int, F32], eta: float
+) -> Any:
+    """Take in the uploads of a round, in key order; return θ^{k+1} and S.
+
+    If everybody has uploaded, S is built anew, so that no rounding remains of the past.
+    """
+    incoming: F64 = sum((new[m].astype(np.float64) for m in sorted(new)), 0 * s)
+    outgoing: F64 = sum((h[m].astype(np.float64) for m in sorted(new) if m in h), 0 * s)
+    h.update(new)
+    s = incoming if len(new) == len(h) else s - outgoing + incoming
+    return (theta - eta * (s / len(h))).astype(np.float32), s
+
+
+def sgd(
+    oracles: Sequence[Oracle],
+    theta: NDArray[Any],
+    rounds: int,
+    eta: float,
+    seed: int = 0,
+) -> Path:
+    """Everybody uploads ∇ℓ(θ^k; ξ^k) in every round: (3)."""
+    theta, s, draw = _start(oracles, theta, seed)
+    path, h = [theta], Vectors()
+    for k in range(rounds):
+        new = {m: o.gradient(theta, draw(m, k)) for m, o in enumerate(oracles)}
+        theta, s = _move(theta, s, h, new, eta)
+        path.append(theta)
+    return path[1:], rounds * len(oracles)
+
+
+def lag(
+    oracles: Sequence[Oracle],
+    theta: NDArray[Any],
+    rounds: int,
+    eta: float,
+    c: float | None = None,
+    d_max: int = 10,
+    max_delay: int = 100,
+    seed: int = 0,
+) -> Path:
+    """Upload iff ‖∇ℓ(θ^k; ξ^k) − ∇ℓ(θ^{k−τ}; ξ^{k−τ})‖² > T, or τ ≥ D: (7)."""
+    theta, s, draw = _start(oracles, theta, seed)
+    path, h, last, uploads = [theta], Vectors(), Rounds(), 0
+    for k in range(rounds):
+        t, new = _threshold(path, eta**-2 if c is None else c, d_max), Vectors()
+        for m, oracle in enumerate(oracles):
+            g = oracle.gradient(theta, draw(m, k))
+            due = m not in h or k - last[m] >= max_delay
+            if due or squared_distance(g, h[m]) > t:
+                new[m], last[m] = g, k
+        theta, s = _move(theta, s, h, new, eta)
+        path.append(theta)
+        uploads += len(new)
+    return path[1:], uploads
+
+
+def wk1(
+    oracles: Sequence[Oracle],
+    theta: NDArray[Any],
+    rounds: int,
+    eta: float,
+    c: float | None = None,
+    d_max: int = 10,
+    max_delay: int = 100,
+    seed: int = 0,
+) -> Path:
+    """Upload iff ‖δ^k − δ^{k−τ}‖² > T; all do at k mod D = 0: (9), Algorithm 1.
+
+    δ^k = ∇ℓ(θ^k; ξ^k) − ∇ℓ(θ̃; ξ^k), where the snapshot θ̃ is θ^k at k mod D = 0.
+    """
+    theta, s, draw = _start(oracles, theta, seed)
+    path, h, delta, snapshot, uploads = [theta], Vectors(), Vectors(), theta, 0
+    for k in range(rounds):
+        t, new = _threshold(path, eta**-2 if c is None else c, d_max), Vectors()
+        if k % max_delay == 0:
+            snapshot, delta = theta, Vectors()
+        for m, oracle in enumerate(oracles):
+            batch = draw(m, k)
+            g = oracle.gradient(theta, batch)
+            if k % max_delay == 0:
+                new[m], delta[m] = g, np.zeros_like(g)
+                continue
+            moved = g - oracle.gradient(snapshot, batch)
+            if squared_distance(moved, delta[m]) > t:
+                new[m], delta[m] = g, moved
+        theta, s = _move(theta, s, h, new, eta)
+        path.append(theta)
+        uploads += len(new)
+    return path[1:], uploads
+
+
+def wk2(
+    oracles: Sequence[Oracle],
+    theta: NDArray[Any],
+    rounds: int,
+    eta: float,
+    c: float | None = None,
+    d_max: int = 10,
+    max_delay: int = 100,
+    seed: int = 0,
+) -> Path:
+    """Upload iff ‖∇ℓ(θ^k; ξ^k) − ∇ℓ(θ^{k−τ}; ξ^k)‖² > T, or τ ≥ D: (12), Alg. 2."""
+    theta, s, draw = _start(oracles, theta, seed)
+    path, h, old, last, uploads = [theta], Vectors(), Vectors(), Rounds(), 0
+    for k in range(rounds):
+        t, new = _threshold(path, eta**-2 if c is None else c, d_max), Vectors()
+        for m, oracle in enumerate(oracles):
+            batch = draw(m, k)
+            g = oracle.gradient(theta, batch)
+            due = m not in h or k - last[m] >= max_delay
+            if due or squared_distance(g, oracle.gradient(old[m], batch)) > t:
+                new[m], last[m], old[m] = g, k, theta
+        theta, s = _move(theta, s, h, new, eta)
+        path.append(theta)
+        uploads += len(new)
+    return path[1:], uploads
+
+
+def ps(
+    oracles: Sequence[Oracle],
+    theta: NDArray[Any],
+    rounds: int,
+    eta: float,
+    smoothness: Sequence[float],
+    c: float | None = None,
+    d_max: int = 10,
+    max_delay: int = 100,
+    seed: int = 0,
+) -> Path:
+    """Contact worker m iff L_m² ‖θ^k − θ^{k−τ}‖² > T, or τ ≥ D: (14), Algorithm 3."""
+    theta, s, draw = _start(oracles, theta, seed)
+    path, h, old, last, uploads = [theta], Vectors(), Vectors(), Rounds(), 0
+    for k in range(rounds):
+        t, new = _threshold(path, eta**-2 if c is None else c, d_max), Vectors()
+        for m, oracle in enumerate(oracles):
+            due = m not in h or k - last[m] >= max_delay
+            if due or smoothness[m] ** 2 * squared_distance(theta, old[m]) > t:
+                new[m], last[m], old[m] = oracle.gradient(theta, draw(m, k)), k, theta
+        theta, s = _move(theta, s, h, new, eta)
+        path.append(theta)
+        uploads += len(new)
+    return path[1:], uploads
+
+
+def pse(
+    oracles: Sequence[Oracle],
+    theta: NDArray[Any],
+    rounds: int,
+    eta: float,
+    c: float | None = None,
+    d_max: int = 10,
+    max_delay: int = 100,
+    seed: int = 0,
+) -> Path:
+    """Contact worker m iff L̂_m² ‖θ^k − θ^{k−τ}‖² > T, or τ ≥ D: (16), Algorithm 4.
+
+    L̂_m is the largest ‖∇ℓ(θ^k; ξ^k) − ∇ℓ(θ^{k−τ}; ξ^k)‖ / ‖θ^k − θ^{k−τ}‖ so far (17).
+    """
+    theta, s, draw = _start(oracles, theta, seed)
+    path, h, old, last, uploads = [theta], Vectors(), Vectors(), Rounds(), 0
+    smoothness: dict[int, float] = {}
+    for k in range(rounds):
+        t, new = _threshold(path, eta**-2 if c is None else c, d_max), Vectors()
+        for m, oracle in enumerate(oracles):
+            due = m not in h or k - last[m] >= max_delay or m not in smoothness
+            far = squared_distance(theta, old[m]) if m in old else inf
+            if due or smoothness[m] ** 2 * far > t:
+                batch = draw(m, k)
+                new[m], last[m] = oracle.gradient(theta, batch), k
+                if 0 < far < inf:
+                    change = new[m] - oracle.gradient(old[m], batch)
+                    ratio = sqrt(squared_distance(change) / far)
+                    smoothness[m] = max(smoothness.get(m, 0.0), ratio)
+                old[m] = theta
+        theta, s = _move(theta, s, h, new, eta)
+        path.append(theta)
+        uploads += len(new)
+    return path[1:], uploads
