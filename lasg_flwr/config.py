@@ -171,7 +171,9 @@ class LasgConfig:
         rule = self.rule_object
         if rule.c is not None:
             return rule.c
-        return 0.0 if rule.decided_by == "nobody" else self.step_object.default_c()
+        if rule.decided_by == "nobody":
+            return 0.0
+        return rule.default_scale * self.step_object.default_c()
 
     @cached_property
     def later_full_codec(self) -> str:

@@ -157,6 +157,15 @@ class Memory(ABC):
         """Whether a worker with a known base sends g − h_m rather than g."""
         return False
 
+    @property
+    def keeps_h(self) -> bool:
+        """Whether a worker keeps what the server decodes its upload to."""
+        return self.sends_innovations
+
+    def held_at_worker(self, state: Any) -> F32 | F64 | None:
+        """Return h_m out of a worker's state of this memory, if it is there."""
+        return None
+
     def check(self, codecs: Sequence[Codec], decided_by: str) -> None:  # noqa: B027
         """Raise ValueError if codecs or rule do not go together with this memory."""
 

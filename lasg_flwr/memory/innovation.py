@@ -33,6 +33,10 @@ class Innovation(PerWorker):
         """False under a lossless codec: g itself is as short."""
         return not self.lossless
 
+    def held_at_worker(self, state: LastGradient | None) -> F32 | F64 | None:
+        """Return h_m, unless the codec is lossless."""
+        return None if state is None else state.h
+
     def encode(
         self,
         codec: Codec,

@@ -66,6 +66,10 @@ class SumOnly(Memory):
         """Return "dense": a new start is built from full uploads alone."""
         return "dense"
 
+    def held_at_worker(self, state: LastGradient | None) -> F32 | F64 | None:
+        """Return h_m."""
+        return None if state is None else state.h
+
     def encode(
         self,
         codec: Codec,

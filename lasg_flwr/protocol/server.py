@@ -93,7 +93,8 @@ class LasgServer:
     @property
     def threshold(self) -> float:
         """T^k of the round to come."""
-        return self.history.threshold(self.config.threshold_constant)
+        c = self.config.threshold_constant * self.rule.threshold_scale(self.round)
+        return self.history.threshold(c)
 
     def introduce(self, node: int, key: int, examples: int = 1) -> None:
         """Tell the server the key of a node ahead of its first reply.

@@ -140,7 +140,7 @@ class LasgWorker:
         check_form(gradient, request.theta, self.key)
         if reference is not None:
             check_form(reference, request.theta, self.key)
-        seen = Seen(request.theta, request.round, gradient, reference, task.forced)
+        seen = self._seen(task, gradient, reference)
         outcome = rule.update(task.rule, seen)
         if not isfinite(outcome.lhs):
             self._check_finite(gradient, request)
@@ -167,6 +167,24 @@ class LasgWorker:
             return reply._replace(buffers=buffers.encode(values))
         self.state = WorkerState(base, None, answered)
         return self._reply(task, "skip", b"", outcome, count)
+
+    def _seen(self, task: Task, gradient: F32, reference: F32 | None) -> Seen:
+        """Return what the rule is told of a round."""
+        request, memory = task.request, task.request.settings.memory_object
+        earlier = None
+        if task.base is None:
+            slots = (self.state.pending, self.state.committed)
+            earlier = next((s.rule for s in slots if s is not None), None)
+        return Seen(
+            request.theta,
+            request.round,
+            gradient,
+            reference,
+            task.forced,
+            None if task.base is None else memory.held_at_worker(task.base.memory),
+            memory.keeps_h,
+            earlier,
+        )
 
     def _check_finite(
         self, values: F32, request: Request, what: str = "gradient"

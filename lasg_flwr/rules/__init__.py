@@ -8,6 +8,7 @@
 | `WK2` | worker | (12), two iterates on one sample |
 | `PS` | server | (14), known smoothness |
 | `PSE` | server | (16), estimated smoothness |
+| `VR` | worker | the innovation of a variance-reduced gradient; not the paper's |
 """
 
 from dataclasses import fields, replace
@@ -19,6 +20,7 @@ from .base import RULES, Decision, Outcome, Rule, Seen, ServerRule, WorkerRule, 
 from .lag import LAG
 from .ps import PS
 from .pse import PSE
+from .vr import VR
 from .wk1 import WK1
 from .wk2 import WK2
 
@@ -58,6 +60,7 @@ __all__ = [
     "PS",
     "PSE",
     "RULES",
+    "VR",
     "WK1",
     "WK2",
     "Always",

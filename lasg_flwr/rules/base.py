@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from ..checks import real, whole
 from ..registry import Registry
-from ..vectors import F32
+from ..vectors import F32, F64
 
 S = TypeVar("S", bound=NamedTuple)
 
@@ -36,6 +36,12 @@ class Seen(NamedTuple):
         The gradient on the same batch ξ^k at the rule's `reference_point`.
     forced : bool
         Whether an upload is due whatever the rule says.
+    h : ndarray, shape (p,), optional
+        h_m as the worker's memory keeps it.
+    keeps_h : bool
+        Whether the memory will keep the h_m of this round's upload.
+    earlier : NamedTuple, optional
+        A state of the rule that the server builds on no more: numbers in it may serve.
     """
 
     theta: F32
@@ -43,6 +49,9 @@ class Seen(NamedTuple):
     gradient: F32
     reference_gradient: F32 | None
     forced: bool
+    h: F32 | F64 | None = None
+    keeps_h: bool = False
+    earlier: Any = None
 
 
 class Outcome(NamedTuple, Generic[S]):
@@ -106,6 +115,8 @@ class Rule(ABC, Generic[S]):
     """What a worker keeps of an upload: a NamedTuple, or None for nothing."""
     server_state: ClassVar[type[Any] | None] = None
     """What the server keeps of a worker for this rule, likewise."""
+    default_scale: ClassVar[float] = 1.0
+    """The default of c, in units of 1/η_0²."""
     stores_iterates: ClassVar[bool] = False
     """Whether the server needs θ^{k−τ} of each worker."""
 
@@ -127,6 +138,10 @@ class Rule(ABC, Generic[S]):
 
     def check(self) -> None:
         """Raise ValueError if the server cannot run this rule as it is."""
+
+    def threshold_scale(self, k: int) -> float:
+        """Return the factor on c in round k."""
+        return 1.0
 
     def check_key(self, key: int) -> None:
         """Raise ValueError if the server cannot run this rule with that worker."""
