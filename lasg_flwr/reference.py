@@ -229,3 +229,49 @@ def pse(
         path.append(theta)
         uploads += len(new)
     return path[1:], uploads
+
+
+def vr(
+    oracles: Sequence[Oracle],
+    theta: NDArray[Any],
+    rounds: int,
+    eta: float,
+    c: float | None = None,
+    d_max: int = 10,
+    max_delay: int = 100,
+    seed: int = 0,
+    growth: float = 25.0,
+    n_max: float = 50.0,
+) -> Path:
+    """Upload v iff ‖v − h[m]‖² > T, or τ ≥ D: see `lasg_flwr.rules.vr`.
+
+    v is ∇ℓ(θ^k; ξ^k) with its noise reduced by what is known at the last upload's θ.
+    """
+    theta, s, draw = _start(oracles, theta, seed)
+    path, h, old, last, uploads = [theta], Vectors(), Vectors(), Rounds(), 0
+    estimate, worth, noise = Vectors(), dict[int, float](), dict[int, float]()
+    for k in range(rounds):
+        scale = (0.25 * eta**-2 if c is None else c) * (1 + k / growth)
+        t, new = _threshold(path, scale, d_max), Vectors()
+        for m, oracle in enumerate(oracles):
+            batch = draw(m, k)
+            v, n = oracle.gradient(theta, batch), 1.0
+            if m in h:
+                before = oracle.gradient(old[m], batch)
+                miss, n = before - estimate[m], worth[m]
+                now = squared_distance(miss) * n / (n + 1)
+                noise[m] = 0.9 * noise[m] + 0.1 * now if m in noise else now
+                change = squared_distance(v, before) / noise[m]
+                weight = max((1 - change / 2) / (1 + 1 / n), 0.0)
+                v = v - np.float32(weight) * miss
+                estimate[m] = estimate[m] + miss * np.float32(1 / (n + 1))
+                worth[m] = min(n + 1, n_max)
+                n = 1 / ((1 - weight) ** 2 + weight * change + weight**2 / n)
+            due = m not in h or k - last[m] >= max_delay
+            if due or squared_distance(v, h[m]) > t:
+                new[m], last[m], old[m] = v, k, theta
+                estimate[m], worth[m] = v, min(max(n, 1.0), n_max)
+        theta, s = _move(theta, s, h, new, eta)
+        path.append(theta)
+        uploads += len(new)
+    return path[1:], uploads

@@ -201,8 +201,7 @@ class LasgServer:
         Per-worker memory subtracts its h_m; under sum-only memory its state is lost.
         """
         self.check_between_rounds("remove a worker")
-        record = self.roster.records[key]
-        self._forget_iterate(record)
+        self._forget_iterate(record := self.roster.records[key])
         self.memory.remove(self.sum, record)
 
     def _request(

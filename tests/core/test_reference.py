@@ -49,6 +49,11 @@ LOOPS: dict[str, tuple[Callable[..., reference.Path], dict[str, Any]]] = {
     ),
     "ps:smoothness=3": (reference.ps, {"smoothness": [3.0] * 10}),
     "pse": (reference.pse, {}),
+    "vr": (reference.vr, {}),
+    "vr:c=300,growth=5,n_max=8,max_delay=9": (
+        reference.vr,
+        {"c": 300.0, "growth": 5.0, "n_max": 8.0, "max_delay": 9},
+    ),
     "pse:max_delay=20": (reference.pse, {"max_delay": 20}),
 }
 
