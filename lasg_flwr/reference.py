@@ -10,14 +10,12 @@ All loops share three lines. h[m] is the last gradient that worker m uploaded, a
     S = Σ h[m] over all workers, kept up to date by what is uploaded
     θ ← θ − η S/M                                                          (4), (5)
 
-Every function takes `oracles` (one for each worker), θ^0, the number of rounds, η and,
-where the rule has one, c (1/η² if left out), d_max and D; it returns θ after each round
-and the number of uploads.
+Every function takes a `Run` and returns θ after each round and the number of uploads.
 """
 
 from collections.abc import Sequence
 from math import fsum, inf, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,28 +29,42 @@ Vectors = dict[int, F32]
 Rounds = dict[int, int]
 
 
-def _start(
-    oracles: Sequence[Oracle], theta: NDArray[Any], seed: int
-) -> tuple[F32, F64, Any]:
+class Run(NamedTuple):
+    """What is given: an oracle for each worker, θ^0, the number of rounds, η, and more.
+
+    c is 1/η² if it is left out; D is `max_delay`.
+    """
+
+    oracles: Sequence[Oracle]
+    theta: NDArray[Any]
+    rounds: int
+    eta: float
+    c: float | None = None
+    d_max: int = 10
+    max_delay: int = 100
+    seed: int = 0
+
+
+def _start(run: Run) -> tuple[F32, F64, Any]:
     """Return θ^0, S = 0, and what draws the batch ξ_m^k."""
 
     def draw(m: int, k: int) -> Any:
-        return oracles[m].draw(keyed_generator(seed, m, k))
+        return run.oracles[m].draw(keyed_generator(run.seed, m, k))
 
-    return theta.astype(np.float32), np.zeros(len(theta)), draw
-
-
-def _threshold(path: list[F32], c: float, d_max: int) -> float:
-    """Return T^k; `path` holds θ^0, ..., θ^k."""
-    steps = zip(path[-d_max:], path[-d_max - 1 : -1], strict=False)
-    if len(path) <= d_max:
-        steps = zip(path[1:], path[:-1], strict=True)
-    return c / d_max * fsum(squared_distance(new, old) for new, old in steps)
+    return run.theta.astype(np.float32), np.zeros(len(run.theta)), draw
 
 
-def _move(
-    theta: F32, s: F64, h: dict[int, F32], new: dict[int, F32], eta: float
-) -> Any:
+def _threshold(run: Run, path: list[F32], scale: float = 1.0) -> float:
+    """Return T^k times `scale`; `path` holds θ^0, ..., θ^k."""
+    c = run.eta**-2 if run.c is None else run.c
+    recent = path[-run.d_max - 1 :]
+    steps = zip(recent[1:], recent[:-1], strict=True)
+    return (
+        c * scale / run.d_max * fsum(squared_distance(new, old) for new, old in steps)
+    )
+
+
+def _move(run: Run, theta: F32, s: F64, h: Vectors, new: Vectors) -> tuple[F32, F64]:
     """Take in the uploads of a round, in key order; return θ^{k+1} and S.
 
     If everybody has uploaded, S is built anew, so that no rounding remains of the past.
@@ -61,161 +73,109 @@ def _move(
     outgoing: F64 = sum((h[m].astype(np.float64) for m in sorted(new) if m in h), 0 * s)
     h.update(new)
     s = incoming if len(new) == len(h) else s - outgoing + incoming
-    return (theta - eta * (s / len(h))).astype(np.float32), s
+    return (theta - run.eta * (s / len(h))).astype(np.float32), s
 
 
-def sgd(
-    oracles: Sequence[Oracle],
-    theta: NDArray[Any],
-    rounds: int,
-    eta: float,
-    seed: int = 0,
-) -> Path:
+def sgd(run: Run) -> Path:
     """Everybody uploads ∇ℓ(θ^k; ξ^k) in every round: (3)."""
-    theta, s, draw = _start(oracles, theta, seed)
+    theta, s, draw = _start(run)
     path, h = [theta], Vectors()
-    for k in range(rounds):
-        new = {m: o.gradient(theta, draw(m, k)) for m, o in enumerate(oracles)}
-        theta, s = _move(theta, s, h, new, eta)
+    for k in range(run.rounds):
+        new = {m: o.gradient(theta, draw(m, k)) for m, o in enumerate(run.oracles)}
+        theta, s = _move(run, theta, s, h, new)
         path.append(theta)
-    return path[1:], rounds * len(oracles)
+    return path[1:], run.rounds * len(run.oracles)
 
 
-def lag(
-    oracles: Sequence[Oracle],
-    theta: NDArray[Any],
-    rounds: int,
-    eta: float,
-    c: float | None = None,
-    d_max: int = 10,
-    max_delay: int = 100,
-    seed: int = 0,
-) -> Path:
+def lag(run: Run) -> Path:
     """Upload iff ‖∇ℓ(θ^k; ξ^k) − ∇ℓ(θ^{k−τ}; ξ^{k−τ})‖² > T, or τ ≥ D: (7)."""
-    theta, s, draw = _start(oracles, theta, seed)
+    theta, s, draw = _start(run)
     path, h, last, uploads = [theta], Vectors(), Rounds(), 0
-    for k in range(rounds):
-        t, new = _threshold(path, eta**-2 if c is None else c, d_max), Vectors()
-        for m, oracle in enumerate(oracles):
+    for k in range(run.rounds):
+        t, new = _threshold(run, path), Vectors()
+        for m, oracle in enumerate(run.oracles):
             g = oracle.gradient(theta, draw(m, k))
-            due = m not in h or k - last[m] >= max_delay
+            due = m not in h or k - last[m] >= run.max_delay
             if due or squared_distance(g, h[m]) > t:
                 new[m], last[m] = g, k
-        theta, s = _move(theta, s, h, new, eta)
+        theta, s = _move(run, theta, s, h, new)
         path.append(theta)
         uploads += len(new)
     return path[1:], uploads
 
 
-def wk1(
-    oracles: Sequence[Oracle],
-    theta: NDArray[Any],
-    rounds: int,
-    eta: float,
-    c: float | None = None,
-    d_max: int = 10,
-    max_delay: int = 100,
-    seed: int = 0,
-) -> Path:
+def wk1(run: Run) -> Path:
     """Upload iff ‖δ^k − δ^{k−τ}‖² > T; all do at k mod D = 0: (9), Algorithm 1.
 
     δ^k = ∇ℓ(θ^k; ξ^k) − ∇ℓ(θ̃; ξ^k), where the snapshot θ̃ is θ^k at k mod D = 0.
     """
-    theta, s, draw = _start(oracles, theta, seed)
+    theta, s, draw = _start(run)
     path, h, delta, snapshot, uploads = [theta], Vectors(), Vectors(), theta, 0
-    for k in range(rounds):
-        t, new = _threshold(path, eta**-2 if c is None else c, d_max), Vectors()
-        if k % max_delay == 0:
+    for k in range(run.rounds):
+        t, new = _threshold(run, path), Vectors()
+        if k % run.max_delay == 0:
             snapshot, delta = theta, Vectors()
-        for m, oracle in enumerate(oracles):
+        for m, oracle in enumerate(run.oracles):
             batch = draw(m, k)
             g = oracle.gradient(theta, batch)
-            if k % max_delay == 0:
+            if k % run.max_delay == 0:
                 new[m], delta[m] = g, np.zeros_like(g)
                 continue
             moved = g - oracle.gradient(snapshot, batch)
             if squared_distance(moved, delta[m]) > t:
                 new[m], delta[m] = g, moved
-        theta, s = _move(theta, s, h, new, eta)
+        theta, s = _move(run, theta, s, h, new)
         path.append(theta)
         uploads += len(new)
     return path[1:], uploads
 
 
-def wk2(
-    oracles: Sequence[Oracle],
-    theta: NDArray[Any],
-    rounds: int,
-    eta: float,
-    c: float | None = None,
-    d_max: int = 10,
-    max_delay: int = 100,
-    seed: int = 0,
-) -> Path:
+def wk2(run: Run) -> Path:
     """Upload iff ‖∇ℓ(θ^k; ξ^k) − ∇ℓ(θ^{k−τ}; ξ^k)‖² > T, or τ ≥ D: (12), Alg. 2."""
-    theta, s, draw = _start(oracles, theta, seed)
+    theta, s, draw = _start(run)
     path, h, old, last, uploads = [theta], Vectors(), Vectors(), Rounds(), 0
-    for k in range(rounds):
-        t, new = _threshold(path, eta**-2 if c is None else c, d_max), Vectors()
-        for m, oracle in enumerate(oracles):
+    for k in range(run.rounds):
+        t, new = _threshold(run, path), Vectors()
+        for m, oracle in enumerate(run.oracles):
             batch = draw(m, k)
             g = oracle.gradient(theta, batch)
-            due = m not in h or k - last[m] >= max_delay
+            due = m not in h or k - last[m] >= run.max_delay
             if due or squared_distance(g, oracle.gradient(old[m], batch)) > t:
                 new[m], last[m], old[m] = g, k, theta
-        theta, s = _move(theta, s, h, new, eta)
+        theta, s = _move(run, theta, s, h, new)
         path.append(theta)
         uploads += len(new)
     return path[1:], uploads
 
 
-def ps(
-    oracles: Sequence[Oracle],
-    theta: NDArray[Any],
-    rounds: int,
-    eta: float,
-    smoothness: Sequence[float],
-    c: float | None = None,
-    d_max: int = 10,
-    max_delay: int = 100,
-    seed: int = 0,
-) -> Path:
+def ps(run: Run, smoothness: Sequence[float]) -> Path:
     """Contact worker m iff L_m² ‖θ^k − θ^{k−τ}‖² > T, or τ ≥ D: (14), Algorithm 3."""
-    theta, s, draw = _start(oracles, theta, seed)
+    theta, s, draw = _start(run)
     path, h, old, last, uploads = [theta], Vectors(), Vectors(), Rounds(), 0
-    for k in range(rounds):
-        t, new = _threshold(path, eta**-2 if c is None else c, d_max), Vectors()
-        for m, oracle in enumerate(oracles):
-            due = m not in h or k - last[m] >= max_delay
+    for k in range(run.rounds):
+        t, new = _threshold(run, path), Vectors()
+        for m, oracle in enumerate(run.oracles):
+            due = m not in h or k - last[m] >= run.max_delay
             if due or smoothness[m] ** 2 * squared_distance(theta, old[m]) > t:
                 new[m], last[m], old[m] = oracle.gradient(theta, draw(m, k)), k, theta
-        theta, s = _move(theta, s, h, new, eta)
+        theta, s = _move(run, theta, s, h, new)
         path.append(theta)
         uploads += len(new)
     return path[1:], uploads
 
 
-def pse(
-    oracles: Sequence[Oracle],
-    theta: NDArray[Any],
-    rounds: int,
-    eta: float,
-    c: float | None = None,
-    d_max: int = 10,
-    max_delay: int = 100,
-    seed: int = 0,
-) -> Path:
+def pse(run: Run) -> Path:
     """Contact worker m iff L̂_m² ‖θ^k − θ^{k−τ}‖² > T, or τ ≥ D: (16), Algorithm 4.
 
     L̂_m is the largest ‖∇ℓ(θ^k; ξ^k) − ∇ℓ(θ^{k−τ}; ξ^k)‖ / ‖θ^k − θ^{k−τ}‖ so far (17).
     """
-    theta, s, draw = _start(oracles, theta, seed)
+    theta, s, draw = _start(run)
     path, h, old, last, uploads = [theta], Vectors(), Vectors(), Rounds(), 0
     smoothness: dict[int, float] = {}
-    for k in range(rounds):
-        t, new = _threshold(path, eta**-2 if c is None else c, d_max), Vectors()
-        for m, oracle in enumerate(oracles):
-            due = m not in h or k - last[m] >= max_delay or m not in smoothness
+    for k in range(run.rounds):
+        t, new = _threshold(run, path), Vectors()
+        for m, oracle in enumerate(run.oracles):
+            due = m not in h or k - last[m] >= run.max_delay or m not in smoothness
             far = squared_distance(theta, old[m]) if m in old else inf
             if due or smoothness[m] ** 2 * far > t:
                 batch = draw(m, k)
@@ -225,35 +185,24 @@ def pse(
                     ratio = sqrt(squared_distance(change) / far)
                     smoothness[m] = max(smoothness.get(m, 0.0), ratio)
                 old[m] = theta
-        theta, s = _move(theta, s, h, new, eta)
+        theta, s = _move(run, theta, s, h, new)
         path.append(theta)
         uploads += len(new)
     return path[1:], uploads
 
 
-def vr(
-    oracles: Sequence[Oracle],
-    theta: NDArray[Any],
-    rounds: int,
-    eta: float,
-    c: float | None = None,
-    d_max: int = 10,
-    max_delay: int = 100,
-    seed: int = 0,
-    growth: float = 25.0,
-    n_max: float = 50.0,
-) -> Path:
+def vr(run: Run, growth: float = 25.0, n_max: float = 50.0) -> Path:
     """Upload v iff ‖v − h[m]‖² > T, or τ ≥ D: see `lasg_flwr.rules.vr`.
 
     v is ∇ℓ(θ^k; ξ^k) with its noise reduced by what is known at the last upload's θ.
     """
-    theta, s, draw = _start(oracles, theta, seed)
+    theta, s, draw = _start(run)
     path, h, old, last, uploads = [theta], Vectors(), Vectors(), Rounds(), 0
     estimate, worth, noise = Vectors(), dict[int, float](), dict[int, float]()
-    for k in range(rounds):
-        scale = (0.25 * eta**-2 if c is None else c) * (1 + k / growth)
-        t, new = _threshold(path, scale, d_max), Vectors()
-        for m, oracle in enumerate(oracles):
+    for k in range(run.rounds):
+        scale = (1 + k / growth) * (0.25 if run.c is None else 1.0)
+        t, new = _threshold(run, path, scale), Vectors()
+        for m, oracle in enumerate(run.oracles):
             batch = draw(m, k)
             v, n = oracle.gradient(theta, batch), 1.0
             if m in h:
@@ -267,11 +216,11 @@ def vr(
                 estimate[m] = estimate[m] + miss * np.float32(1 / (n + 1))
                 worth[m] = min(n + 1, n_max)
                 n = 1 / ((1 - weight) ** 2 + weight * change + weight**2 / n)
-            due = m not in h or k - last[m] >= max_delay
+            due = m not in h or k - last[m] >= run.max_delay
             if due or squared_distance(v, h[m]) > t:
                 new[m], last[m], old[m] = v, k, theta
                 estimate[m], worth[m] = v, min(max(n, 1.0), n_max)
-        theta, s = _move(theta, s, h, new, eta)
+        theta, s = _move(run, theta, s, h, new)
         path.append(theta)
         uploads += len(new)
     return path[1:], uploads

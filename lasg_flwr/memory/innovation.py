@@ -11,7 +11,7 @@ import numpy as np
 
 from ..codecs import Codec, wire
 from ..vectors import F32, F64, frozen
-from .base import Encoded, Generators, Slots, Upload, encoded
+from .base import Encoded, Generators, Memory, Slots, Upload, encoded
 from .per_worker import Held, PerWorker
 
 
@@ -21,20 +21,16 @@ class LastGradient(NamedTuple):
     h: F32 | F64 | None
 
 
-@dataclass(frozen=True)
-class Innovation(PerWorker):
-    """Send encode(g − h_m), or encode(g) without h_m; both sides then hold the same."""
+class SendsInnovations(Memory):
+    """The worker's half: encode(g − h_m), or encode(g) where h_m is not known."""
 
     name: ClassVar[str] = "innovation"
     worker_state = LastGradient
-
-    @property
-    def sends_innovations(self) -> bool:
-        """False under a lossless codec: g itself is as short."""
-        return not self.lossless
+    precision: ClassVar[type[np.floating[Any]]] = np.float32
+    """In which the worker keeps h_m."""
 
     def held_at_worker(self, state: LastGradient | None) -> F32 | F64 | None:
-        """Return h_m, unless the codec is lossless."""
+        """Return h_m, if it is kept."""
         return None if state is None else state.h
 
     def encode(
@@ -46,15 +42,22 @@ class Innovation(PerWorker):
         rng: Generators,
     ) -> Encoded:
         """Encode g − h_m where h_m is known, else g."""
-        if (
-            self.sends_innovations
-            and slots.base is not None
-            and slots.base.h is not None
-        ):
-            return encode_innovation(codec, g, slots.base.h, rng)
-        return encode_full(
-            full_codec, g, np.float32 if self.sends_innovations else None, rng
-        )
+        base = slots.base
+        if not self.sends_innovations:
+            return Encoded("full", encoded(full_codec, g, rng), LastGradient(None))
+        if base is None or base.h is None:
+            return encode_full(full_codec, g, self.precision, rng)
+        return encode_innovation(codec, g, base.h, rng)
+
+
+@dataclass(frozen=True)
+class Innovation(SendsInnovations, PerWorker):
+    """Send encode(g − h_m); both sides add what it decodes to, and hold one h_m."""
+
+    @property
+    def sends_innovations(self) -> bool:
+        """False under a lossless codec: g itself is as short."""
+        return not self.lossless
 
     def keep(self, h: F32, upload: Upload) -> Held:
         """Hold h_m."""
@@ -70,11 +73,9 @@ def encode_innovation(codec: Codec, g: F32, h: F32 | F64, rng: Generators) -> En
 
 
 def encode_full(
-    codec: Codec, g: F32, precision: type[np.floating[Any]] | None, rng: Generators
+    codec: Codec, g: F32, precision: type[np.floating[Any]], rng: Generators
 ) -> Encoded:
-    """Encode g; keep what it decodes to in this precision, None for not at all."""
+    """Encode g, and keep what it decodes to."""
     payload = encoded(codec, g, rng)
-    if precision is None:
-        return Encoded("full", payload, LastGradient(None))
     decoded = wire.decode(payload, codec, g.size)
     return Encoded("full", payload, LastGradient(frozen(decoded.astype(precision))))

@@ -6,10 +6,9 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from ..codecs import Codec
-from ..vectors import F32, F64
-from .base import Encoded, Generators, Member, Memory, Slots, Sum, Upload, accept, add
-from .innovation import LastGradient, encode_full, encode_innovation
+from ..vectors import F64
+from .base import Member, Sum, Upload, accept, add
+from .innovation import SendsInnovations
 
 
 class Share(NamedTuple):
@@ -41,7 +40,7 @@ class StagedSum(Sum):
 
 
 @dataclass(frozen=True)
-class SumOnly(Memory):
+class SumOnly(SendsInnovations):
     """Send encode(g − h_m), also under a lossless codec; S ← S + w_m · decode.
 
     The worker keeps h_m in float64: in float32 the two sides would drift. A worker that
@@ -51,9 +50,8 @@ class SumOnly(Memory):
     start has no id, and its state is lost after it as well.
     """
 
-    name: ClassVar[str] = "innovation"
     held: ClassVar[str] = "sum-only"
-    worker_state = LastGradient
+    precision = np.float64
     member_state = Share
     sum_state = StagedSum
 
@@ -65,23 +63,6 @@ class SumOnly(Memory):
     def later_full_codec(self, codec: str) -> str:
         """Return "dense": a new start is built from full uploads alone."""
         return "dense"
-
-    def held_at_worker(self, state: LastGradient | None) -> F32 | F64 | None:
-        """Return h_m."""
-        return None if state is None else state.h
-
-    def encode(
-        self,
-        codec: Codec,
-        full_codec: Codec,
-        g: F32,
-        slots: Slots[LastGradient],
-        rng: Generators,
-    ) -> Encoded:
-        """Encode g − h_m where h_m is known, else g."""
-        if slots.base is not None and slots.base.h is not None:
-            return encode_innovation(codec, g, slots.base.h, rng)
-        return encode_full(full_codec, g, np.float64, rng)
 
     def start(self, size: int) -> StagedSum:
         """Return an empty sum."""

@@ -1,6 +1,5 @@
 """The plain loops of `lasg_flwr.reference` take the engine's steps to the bit."""
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -37,7 +36,7 @@ def engine(task: Task, rule: str, rounds: int) -> tuple[list[bytes], int]:
     return path, result.ledger.uploads
 
 
-LOOPS: dict[str, tuple[Callable[..., reference.Path], dict[str, Any]]] = {
+LOOPS: dict[str, Any] = {
     "sgd": (reference.sgd, {}),
     "lag": (reference.lag, {}),
     "wk1": (reference.wk1, {}),
@@ -47,12 +46,14 @@ LOOPS: dict[str, tuple[Callable[..., reference.Path], dict[str, Any]]] = {
         reference.wk2,
         {"c": 30.0, "d_max": 3, "max_delay": 7},
     ),
-    "ps:smoothness=3": (reference.ps, {"smoothness": [3.0] * 10}),
+    "ps:smoothness=3": (reference.ps, {}, [3.0] * 10),
     "pse": (reference.pse, {}),
     "vr": (reference.vr, {}),
     "vr:c=300,growth=5,n_max=8,max_delay=9": (
         reference.vr,
-        {"c": 300.0, "growth": 5.0, "n_max": 8.0, "max_delay": 9},
+        {"c": 300.0, "max_delay": 9},
+        5.0,
+        8.0,
     ),
     "pse:max_delay=20": (reference.pse, {"max_delay": 20}),
 }
@@ -64,8 +65,9 @@ def test_the_engine_takes_the_steps_of_the_plain_loop(
     rule: str, partition: str
 ) -> None:
     task = digits(partition)
-    loop, options = LOOPS[rule]
-    thetas, uploads = loop(task.oracles, np.zeros(task.size), ROUNDS, ETA, **options)
+    loop, options, *more = LOOPS[rule]
+    run = reference.Run(task.oracles, np.zeros(task.size), ROUNDS, ETA, **options)
+    thetas, uploads = loop(run, *more)
     path, engine_uploads = engine(task, rule, ROUNDS)
     assert [theta.tobytes() for theta in thetas] == path
     assert uploads == engine_uploads
@@ -74,7 +76,8 @@ def test_the_engine_takes_the_steps_of_the_plain_loop(
 
 def test_on_mnist_as_well() -> None:
     task = task_or_skip("mnist35", 10, "by-label", Batch(fraction=0.01))
-    thetas, uploads = reference.wk2(task.oracles, np.zeros(task.size), 60, ETA)
+    run = reference.Run(task.oracles, np.zeros(task.size), 60, ETA)
+    thetas, uploads = reference.wk2(run)
     path, engine_uploads = engine(task, "wk2", 60)
     assert [theta.tobytes() for theta in thetas] == path
     assert uploads == engine_uploads
