@@ -191,7 +191,7 @@ def pse(run: Run) -> Path:
     return path[1:], uploads
 
 
-def vr(run: Run, growth: float = 25.0, n_max: float = 50.0) -> Path:
+def vr(run: Run, growth: float = 80.0, n_max: float = 50.0) -> Path:
     """Upload v iff ‖v − h[m]‖² > T, or τ ≥ D: see `lasg_flwr.rules.vr`.
 
     v is ∇ℓ(θ^k; ξ^k) with its noise reduced by what is known at the last upload's θ.
@@ -200,7 +200,7 @@ def vr(run: Run, growth: float = 25.0, n_max: float = 50.0) -> Path:
     path, h, old, last, uploads = [theta], Vectors(), Vectors(), Rounds(), 0
     estimate, worth, noise = Vectors(), dict[int, float](), dict[int, float]()
     for k in range(run.rounds):
-        scale = (1 + k / growth) * (0.25 if run.c is None else 1.0)
+        scale = min(1 + (k / growth) ** 1.5, 50.0) * (0.2 if run.c is None else 1.0)
         t, new = _threshold(run, path, scale), Vectors()
         for m, oracle in enumerate(run.oracles):
             batch = draw(m, k)

@@ -154,15 +154,14 @@ def _check_header(payload: bytes, codec: Codec, size: int) -> int:
             f"payload of magic {magic:#x}, version {version}; this release reads magic "
             f"{MAGIC:#x}, version {VERSION}"
         )
-    names = {c.tag: c.name for c in CODECS.classes.values()}
-    if tag != codec.tag and tag not in names:
+    if tag != codec.tag and _name_of(tag) is None:
         raise WireError(f"payload of unknown codec tag {tag}")
     if length != size:
         raise WireError(f"payload of a vector of length {length}, expected {size}")
     start: int = HEADER_BYTES + n
     if tag != codec.tag or payload[HEADER_BYTES:start] != codec.parameters:
         raise WireError(
-            f"payload of codec {names.get(tag)!r} or of other parameters, expected "
+            f"payload of codec {_name_of(tag)!r} or of other parameters, expected "
             f"{codec!r}"
         )
     crc: int = _CRC.unpack_from(payload, _HEADER.size)[0]
@@ -170,3 +169,8 @@ def _check_header(payload: bytes, codec: Codec, size: int) -> int:
     if crc != zlib.crc32(memoryview(payload)[HEADER_BYTES:], head):
         raise WireError("the checksum of a payload does not match: it was damaged")
     return start
+
+
+def _name_of(tag: int) -> str | None:
+    """Return the name of the codec with this tag, if there is one."""
+    return next((c.name for c in CODECS.classes.values() if c.tag == tag), None)

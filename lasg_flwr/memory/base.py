@@ -180,21 +180,20 @@ class Memory(ABC):
 
     # the worker's half
 
+    def is_relative(self, slots: Slots[Any]) -> bool:
+        """Return whether the next upload is an innovation, in the run's codec."""
+        return False
+
     @abstractmethod
     def encode(
-        self,
-        codec: Codec,
-        full_codec: Codec,
-        g: F32,
-        slots: Slots[Any],
-        rng: Generators,
+        self, codec: Codec, g: F32, slots: Slots[Any], rng: Generators
     ) -> Encoded:
         """Encode a gradient.
 
         Parameters
         ----------
-        codec, full_codec : Codec
-            For innovations, and for full uploads.
+        codec : Codec
+            That of innovations or of full uploads, as `is_relative` says.
         g : ndarray, shape (p,)
             The gradient.
         slots : Slots
@@ -230,7 +229,11 @@ class Memory(ABC):
         """Take out a worker that leaves."""
 
     def new_start(
-        self, state: Any, members: Sequence[Member], oldest: int, lost_share: float
+        self,
+        state: Any,
+        members: Callable[[], Sequence[Member]],
+        oldest: int,
+        lost_share: float,
     ) -> list[Member] | None:
         """Begin anew if it is due; return the members that are forgotten by it.
 
@@ -240,8 +243,8 @@ class Memory(ABC):
         ----------
         state : Sum
             The server's.
-        members : sequence of Member
-            All workers.
+        members : callable
+            Returns all workers, in key order.
         oldest : int
             k − D.
         lost_share : float

@@ -79,20 +79,15 @@ class ErrorFeedback(Memory):
                 )
 
     def encode(
-        self,
-        codec: Codec,
-        full_codec: Codec,
-        g: F32,
-        slots: Slots[Residual],
-        rng: Generators,
+        self, codec: Codec, g: F32, slots: Slots[Residual], rng: Generators
     ) -> Encoded:
         """Encode e_m + g."""
         e = _residual(slots)
         total = g.astype(np.float64) if e is None else e + g
         x = total.astype(np.float32)
-        payload = encoded(full_codec, x, rng)
-        gain = full_codec.innovation_gain(x.size)
-        decoded = wire.decode(payload, full_codec, x.size, gain)
+        payload = encoded(codec, x, rng)
+        gain = codec.innovation_gain(x.size)
+        decoded = wire.decode(payload, codec, x.size, gain)
         return Encoded(
             "full", payload, Residual(frozen(total - decoded), frozen(total))
         )

@@ -31,15 +31,10 @@ class Gradient(PerWorker):
                 )
 
     def encode(
-        self,
-        codec: Codec,
-        full_codec: Codec,
-        g: F32,
-        slots: Slots[Any],
-        rng: Generators,
+        self, codec: Codec, g: F32, slots: Slots[Any], rng: Generators
     ) -> Encoded:
         """Encode g."""
-        return Encoded("full", encoded(full_codec, g, rng), None)
+        return Encoded("full", encoded(codec, g, rng), None)
 
     def keep(self, h: F32, upload: Upload) -> Held:
         """Hold the payload."""

@@ -33,20 +33,20 @@ class SendsInnovations(Memory):
         """Return h_m, if it is kept."""
         return None if state is None else state.h
 
+    def is_relative(self, slots: Slots[LastGradient]) -> bool:
+        """Return whether h_m is known."""
+        base = slots.base
+        return self.sends_innovations and base is not None and base.h is not None
+
     def encode(
-        self,
-        codec: Codec,
-        full_codec: Codec,
-        g: F32,
-        slots: Slots[LastGradient],
-        rng: Generators,
+        self, codec: Codec, g: F32, slots: Slots[LastGradient], rng: Generators
     ) -> Encoded:
         """Encode g − h_m where h_m is known, else g."""
         base = slots.base
         if not self.sends_innovations:
-            return Encoded("full", encoded(full_codec, g, rng), LastGradient(None))
+            return Encoded("full", encoded(codec, g, rng), LastGradient(None))
         if base is None or base.h is None:
-            return encode_full(full_codec, g, self.precision, rng)
+            return encode_full(codec, g, self.precision, rng)
         return encode_innovation(codec, g, base.h, rng)
 
 

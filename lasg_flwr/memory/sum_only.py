@@ -1,6 +1,6 @@
 """Innovation memory whose server holds nothing but S: O(p), however many workers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -100,7 +100,7 @@ class SumOnly(SendsInnovations):
     def new_start(
         self,
         state: StagedSum,
-        members: Sequence[Member],
+        members: Callable[[], Sequence[Member]],
         oldest: int,
         lost_share: float,
     ) -> list[Member] | None:
@@ -109,15 +109,16 @@ class SumOnly(SendsInnovations):
         It is due once what a worker without state has in S is of round `oldest` or
         before, or more than `lost_share` of the workers have lost theirs.
         """
-        lost = [member.memory for member in members if member.memory.lost_state]
+        known = members()
+        lost = [member.memory for member in known if member.memory.lost_state]
         overdue = any(share.sum_round <= oldest for share in lost)
-        counted = sum(member.memory.in_sum for member in members)
+        counted = sum(member.memory.in_sum for member in known)
         if not overdue and len(lost) <= lost_share * counted:
             return None
-        forgotten = [member for member in members if not member.memory.staged]
+        forgotten = [member for member in known if not member.memory.staged]
         state.total, state.staged = state.staged, np.zeros_like(state.total)
         state.weight = 0.0
-        for member in members:
+        for member in known:
             if member.memory.staged:
                 member.memory = Share(True, member.round, member.id is None)
                 state.weight += member.weight

@@ -1,6 +1,5 @@
 """Whom a round contacts: everybody due, and under PS and PSE whoever has moved away."""
 
-from functools import partial
 from math import inf
 from typing import Any
 
@@ -64,5 +63,5 @@ def contact(
         return None
     if record.id is None or round_ - record.round >= rule.max_delay:
         return True
-    moved = partial(distances.since, record.round)
-    return rule.contacts(record.key, record.rule, moved, threshold)
+    last, moved = record.round, distances.since
+    return rule.contacts(record.key, record.rule, last, moved, threshold)

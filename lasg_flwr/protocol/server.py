@@ -280,7 +280,7 @@ class LasgServer:
         return True
 
     def _maybe_new_start(self) -> bool:
-        records, oldest = self.roster.sorted(), self.round - self.rule.max_delay
+        records, oldest = self.roster.sorted, self.round - self.rule.max_delay
         share = self.config.lost_share
         forgotten = self.memory.new_start(self.sum, records, oldest, share)
         if forgotten is None:

@@ -140,7 +140,9 @@ class LasgWorker:
         check_form(gradient, request.theta, self.key)
         if reference is not None:
             check_form(reference, request.theta, self.key)
-        seen = self._seen(task, gradient, reference)
+        seen = Seen(request.theta, request.round, gradient, reference, task.forced)
+        if rule.compares_with_h:
+            seen = self._with_memory(seen, task)
         outcome = rule.update(task.rule, seen)
         if not isfinite(outcome.lhs):
             self._check_finite(gradient, request)
@@ -153,8 +155,9 @@ class LasgWorker:
         due = task.forced or rule.decided_by != "worker"
         count = (1 if reference is None else 2) * self.oracle.gradients_per_call
         if decide(outcome.lhs, request.threshold, due).upload:
-            self._check_finite(values, request, "buffers")
-            kind, payload, memory = self._encoded(request, outcome.vector)
+            if values.size:
+                self._check_finite(values, request, "buffers")
+            kind, payload, memory = self._encoded(request, task.base, outcome.vector)
             reply = self._reply(task, cast(ReplyKind, kind), payload, outcome, count)
             slot = Slot(
                 upload_id(request.accepted_id, reply),
@@ -164,26 +167,20 @@ class LasgWorker:
             )
             committed = self.state.committed if base is None else base
             self.state = WorkerState(committed, slot, answered)
-            return reply._replace(buffers=buffers.encode(values))
+            if values.size:
+                reply = reply._replace(buffers=buffers.encode(values))
+            return reply
         self.state = WorkerState(base, None, answered)
         return self._reply(task, "skip", b"", outcome, count)
 
-    def _seen(self, task: Task, gradient: F32, reference: F32 | None) -> Seen:
-        """Return what the rule is told of a round."""
-        request, memory = task.request, task.request.settings.memory_object
-        earlier = None
-        if task.base is None:
-            slots = (self.state.pending, self.state.committed)
-            earlier = next((s.rule for s in slots if s is not None), None)
-        return Seen(
-            request.theta,
-            request.round,
-            gradient,
-            reference,
-            task.forced,
-            None if task.base is None else memory.held_at_worker(task.base.memory),
-            memory.keeps_h,
-            earlier,
+    def _with_memory(self, seen: Seen, task: Task) -> Seen:
+        """Add what a rule that compares with h_m must know."""
+        memory, base = task.request.settings.memory_object, task.base
+        slots = (self.state.pending, self.state.committed)
+        return seen._replace(
+            h=None if base is None else memory.held_at_worker(base.memory),
+            keeps_h=memory.keeps_h,
+            earlier=next((s.rule for s in slots if s is not None), None),
         )
 
     def _check_finite(
@@ -195,27 +192,20 @@ class LasgWorker:
                 f"{what}: check its data, or lower the learning rate"
             )
 
-    def _encoded(self, request: Request, vector: F32) -> Encoded:
+    def _encoded(self, request: Request, base: Slot | None, vector: F32) -> Encoded:
         settings, state = request.settings, self.state
-        base, pending = self._slot(request.accepted_id), state.pending
-        kept = [
-            None if s is None else s.memory for s in (base, state.committed, pending)
-        ]
+        committed, pending, answered = state.committed, state.pending, state.answered
         slots: Slots[Any] = Slots(
-            base=kept[0],
-            committed=kept[1],
-            pending=kept[2],
-            accepted=pending is not None and pending is base,
-            same_run=state.answered is not None
-            and state.answered[0] == request.session,
+            None if base is None else base.memory,
+            None if committed is None else committed.memory,
+            None if pending is None else pending.memory,
+            pending is not None and pending is base,
+            answered is not None and answered[0] == request.session,
         )
-        return settings.memory_object.encode(
-            settings.codec_for(self.key),
-            codec_of(request.full_codec, self.key),
-            vector,
-            slots,
-            partial(self._generator, request, CODEC),
-        )
+        memory = settings.memory_object
+        spec = settings.codec if memory.is_relative(slots) else request.full_codec
+        rng = partial(self._generator, request, CODEC)
+        return memory.encode(codec_of(spec, self.key), vector, slots, rng)
 
     def _generator(self, request: Request, stream: int) -> np.random.Generator:
         seed = request.settings.seed

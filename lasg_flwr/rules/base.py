@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     keeps_h : bool
         Whether the memory will keep the h_m of this round's upload.
     earlier : NamedTuple, optional
-        A state of the rule that the server builds on no more: numbers in it may serve.
+        The rule's state with the worker's latest upload, which the server may not have.
     """
 
     theta: F32
@@ -117,6 +117,8 @@ class Rule(ABC, Generic[S]):
     """What the server keeps of a worker for this rule, likewise."""
     default_scale: ClassVar[float] = 1.0
     """The default of c, in units of 1/η_0²."""
+    compares_with_h: ClassVar[bool] = False
+    """Whether `update` is told `Seen.h`, `keeps_h` and `earlier`."""
     stores_iterates: ClassVar[bool] = False
     """Whether the server needs θ^{k−τ} of each worker."""
 
@@ -175,7 +177,8 @@ class Rule(ABC, Generic[S]):
         self,
         key: int,
         state: Any,
-        squared_distance: Callable[[], float],
+        round_: int,
+        squared_distance: Callable[[int], float],
         threshold: float,
     ) -> bool | None:
         """Return False to ask the worker, True to demand an upload, None for neither.
@@ -186,8 +189,10 @@ class Rule(ABC, Generic[S]):
             The worker's.
         state : NamedTuple, optional
             What the server keeps of it for this rule.
+        round_ : int
+            k − τ, the round of its last upload.
         squared_distance : callable
-            Returns ‖θ^k − θ^{k−τ}‖²; inf where θ^{k−τ} is not stored.
+            Returns ‖θ^k − θ^{k−τ}‖² for that round; inf where θ^{k−τ} is not stored.
         threshold : float
             T^k.
         """
@@ -222,11 +227,12 @@ class ServerRule(Rule[S]):
         self,
         key: int,
         state: Any,
-        squared_distance: Callable[[], float],
+        round_: int,
+        squared_distance: Callable[[int], float],
         threshold: float,
     ) -> bool | None:
         """Demand an upload if LHS > T^k, and leave the worker alone otherwise."""
-        lhs = self.lhs(key, state, squared_distance())
+        lhs = self.lhs(key, state, squared_distance(round_))
         return True if lhs > threshold else None
 
 

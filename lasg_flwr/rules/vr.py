@@ -10,6 +10,9 @@ from ..checks import real
 from ..vectors import F32, squared_distance
 from .base import Outcome, Seen, WorkerRule
 
+LARGEST_SCALE = 50.0
+"""Largest c_k / c."""
+
 SMOOTHING = 0.1
 """Weight of a round's noise in the running mean s."""
 
@@ -91,10 +94,10 @@ class VR(WorkerRule[VRState]):
     Parameters
     ----------
     c : float, optional (default: None)
-        Threshold constant; None is 1/(4η_0²). A large c diverges where ηL is near 1.
-    growth : float (default: 25)
-        c_k = c (1 + k/growth): early rounds need a small c, late ones want a large one.
-        0 keeps c as it is.
+        Threshold constant; None is 1/(5η_0²). A large c diverges where ηL is near 1.
+    growth : float (default: 80)
+        Rounds in which c doubles: c_k = c · min(1 + (k/growth)^1.5, 50), as early
+        rounds need a small c and late ones want a large one. 0 keeps c as it is.
     n_max : float (default: 50)
         Largest n: how long A remembers.
 
@@ -110,10 +113,11 @@ class VR(WorkerRule[VRState]):
 
     name: ClassVar[str] = "vr"
     server_only: ClassVar[tuple[str, ...]] = ("c", "growth")
-    default_scale: ClassVar[float] = 0.25
+    default_scale: ClassVar[float] = 0.2
     worker_state = VRState
+    compares_with_h: ClassVar[bool] = True
 
-    growth: float = 25.0
+    growth: float = 80.0
     n_max: float = 50.0
 
     def __post_init__(self) -> None:
@@ -124,7 +128,9 @@ class VR(WorkerRule[VRState]):
 
     def threshold_scale(self, k: int) -> float:
         """Return c_k / c."""
-        return 1.0 + k / self.growth if self.growth else 1.0
+        if not self.growth:
+            return 1.0
+        return min(1.0 + (k / self.growth) ** 1.5, LARGEST_SCALE)
 
     def reference_point(self, state: VRState | None, forced: bool) -> F32 | None:
         """Return θ_a, also for a forced upload: v is worth more than g."""

@@ -44,7 +44,7 @@ def test_string_forms() -> None:
     assert rule_from("vr:c=2,growth=0,n_max=9") == VR(2.0, growth=0.0, n_max=9.0)
     assert worker_spec(VR(c=2.0, growth=3.0, n_max=9.0)) == "vr:n_max=9.0"
     server = server_for(np.zeros(2), "vr", step=0.1)
-    assert server.config.threshold_constant == pytest.approx(25.0)
+    assert server.config.threshold_constant == pytest.approx(20.0)
     for bad in ("vr:growth=-1", "vr:n_max=0.5", "vr:c=x"):
         with pytest.raises(ValueError, match=r"growth|n_max|c must"):
             rule_from(bad)
@@ -54,8 +54,9 @@ def test_the_threshold_grows() -> None:
     server = server_for(np.zeros(2), "vr:c=3,growth=10", step=0.1)
     server.history.push(10.0)
     assert server.threshold == pytest.approx(3.0)
-    server.round = 20
-    assert server.threshold == pytest.approx(9.0)
+    server.round = 40
+    assert server.threshold == pytest.approx(27.0)  # 3 (1 + 4^1.5)
+    assert rule_from("vr").threshold_scale(10**6) == 50.0
     assert rule_from("vr:growth=0").threshold_scale(20) == 1.0
 
 
