@@ -26,7 +26,8 @@ class AppOracle(Oracle):
     For every call the global generators of Python, NumPy and PyTorch (all devices) are
     seeded alike, and given back after it. The app gets the `Context.state` that it had
     before the round, and the server's buffers, so that two calls of one round differ in
-    θ alone. The state after the first call of a round is kept, unless the round fails.
+    θ, and in the config, which is that of the iterate's own round. The call at θ^k
+    comes last; the state after it is kept, unless the round fails.
 
     Parameters
     ----------
@@ -42,8 +43,10 @@ class AppOracle(Oracle):
         self._message = message
         self._context = context
         self._call_next = call_next
-        parameters, self._config = app_records.numpy_parts(message.content)
-        self._layout: Layout = records.read_layout(self._config)
+        parameters, config = app_records.numpy_parts(message.content)
+        self._names = records.app_names(config)
+        self._told: dict[str, Any] = records.user_config(config)
+        self._layout: Layout = records.read_layout(config)
         _, self._loaded, self._integers = self._layout.split(parameters[0])
         self._buffers = self._loaded
         self._before = copy.deepcopy(context.state)
@@ -65,6 +68,10 @@ class AppOracle(Oracle):
         """Draw the seed of this round's generators: the app draws its own batches."""
         return int(rng.integers(2**32))
 
+    def configure(self, config: dict[str, Any]) -> None:
+        """Take the config that the next runs of the app get."""
+        self._told = config
+
     def load_buffers(self, values: F32) -> None:
         """Take over the server's buffers: the app finds them in the model."""
         self._loaded = values
@@ -75,11 +82,10 @@ class AppOracle(Oracle):
 
     def gradient(self, theta: F32, batch: int) -> F32:
         """Run the app at θ and return θ minus what it made of it."""
-        loaded, after = "torch" in sys.modules, self._after
+        loaded = "torch" in sys.modules
         update = self._run(theta, batch)
         if not loaded and "torch" in sys.modules:
-            self._after = after  # the app imported it just now, unseeded
-            update = self._run(theta, batch)
+            update = self._run(theta, batch)  # the app imported it just now, unseeded
         return update
 
     def check_repeatable(self, theta: F32, batch: int) -> None:
@@ -103,7 +109,7 @@ class AppOracle(Oracle):
             )
 
     def finish(self, failed: bool = False) -> None:
-        """Leave the context with the state that the app's first call made.
+        """Leave the context with the state that the app's last call made.
 
         If the round failed, or the app was not needed, it is the state before it.
         """
@@ -113,7 +119,7 @@ class AppOracle(Oracle):
     def _run(self, theta: F32, seed: int) -> F32:
         self._replace_state(copy.deepcopy(self._before))
         arrays = self._layout.unflatten(theta, self._loaded, self._integers)
-        content = app_records.app_content(arrays, self._config)
+        content = app_records.app_content(arrays, {**self._names, **self._told})
         message = app_records.with_content(self._message, content)
         with all_seeded(seed):
             reply = self._call_next(message, self._context)
@@ -124,9 +130,8 @@ class AppOracle(Oracle):
         made, self._examples, reported = app_records.app_reply(
             reply.content, [e.name for e in self._layout.entries]
         )
-        if self._after is None:  # the call at θ^k: later ones see older iterates
-            self.reported = reported
-            self._after = copy.deepcopy(self._context.state)
+        self.reported = reported  # the last call is the one at θ^k
+        self._after = copy.deepcopy(self._context.state)
         return self._update(theta, made)
 
     def _update(self, theta: F32, made: Mapping[str, NDArray[Any]]) -> F32:

@@ -71,6 +71,7 @@ def lasg_mod(message: Message, context: Context, call_next: CallNext) -> Message
 def _train(message: Message, context: Context, call_next: CallNext) -> Message:
     parameters, config = app_records.numpy_parts(message.content)
     request = records.read_request(parameters, config)
+    request = request._replace(config=records.user_config(config))
     key = worker_key(context)
     store = store_for(context, key)
     with store.locked():

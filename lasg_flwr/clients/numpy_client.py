@@ -94,8 +94,8 @@ class LasgNumPyClient(NumPyClient):
     ) -> tuple[NDArrays, int, dict[str, Scalar]]:
         """Answer one training request; the state is saved before the reply is made."""
         request = records.read_request(parameters, config)
+        request = request._replace(config=records.user_config(config))
         oracle = self.worker.oracle
-        oracle.configure(records.user_config(config))
         with self.store.locked():
             self.worker.state = self.store.load(request) or WorkerState()
             reply = self.worker.handle(request)

@@ -88,6 +88,12 @@ def plain_config(fields: Mapping[str, Any]) -> ConfigRecord:
     return ConfigRecord(dict(fields))
 
 
+def app_names(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return the entries that say how a Message-API app's records are called."""
+    names = (APP_ARRAYS_KEY, APP_CONFIG_KEY)
+    return {name: config[name] for name in names if name in config}
+
+
 def user_config(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Return the entries of a client's config that are not this package's."""
     ours = (HEADER_KEY, LAYOUT_KEY, APP_ARRAYS_KEY, APP_CONFIG_KEY)

@@ -77,7 +77,11 @@ class Oracle(ABC):
         """
 
     def configure(self, config: dict[str, Any]) -> None:  # noqa: B027
-        """Take the server's ``train_config`` before a round."""
+        """Take the server's ``train_config`` of a round, before `draw`.
+
+        A gradient at an older iterate comes first, and under the config of that
+        iterate's round, with ``"lasg-older-iterate"`` in it.
+        """
 
     def start_round(self, k: int) -> None:  # noqa: B027
         """Take the server's round counter k before `draw`.

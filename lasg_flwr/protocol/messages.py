@@ -15,6 +15,9 @@ from ..vectors import F32, NO_BUFFERS
 ReplyKind = Literal["skip", "innovation", "full"]
 
 VERSION = 2
+OLDER_KEY = "lasg-older-iterate"
+"""In a round's config, as an oracle sees it: this run is at the older iterate."""
+
 ID_BYTES = SESSION_BYTES = 16
 _NO_ID = bytes(ID_BYTES)
 _KINDS: tuple[ReplyKind, ...] = get_args(ReplyKind)
@@ -45,6 +48,8 @@ class Request(NamedTuple):
         Codec of a full upload to this request, or a cycle of them.
     buffers : ndarray, shape (B,), float32
         The server's buffers (BatchNorm statistics), read-only.
+    config : dict, optional
+        The user's config of the round, where there is one; it travels by itself.
     """
 
     settings: Settings
@@ -56,6 +61,7 @@ class Request(NamedTuple):
     force: bool
     full_codec: str
     buffers: F32 = NO_BUFFERS
+    config: dict[str, Any] | None = None
 
     def header(self) -> str:
         """Return everything but θ and the buffers as compact JSON."""

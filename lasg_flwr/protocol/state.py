@@ -22,12 +22,16 @@ class Slot(NamedTuple):
         What the rule keeps of it; it may change in later rounds, on skips as well.
     memory : NamedTuple, optional
         What the memory keeps of it.
+    config : dict, optional
+        The user's config of the round of the rule's reference point, under which a
+        second gradient is computed there.
     """
 
     id: bytes
     round: int
     rule: Any = None
     memory: Any = None
+    config: dict[str, Any] | None = None
 
 
 class WorkerState(NamedTuple):

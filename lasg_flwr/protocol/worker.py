@@ -15,7 +15,7 @@ from ..random import BATCH, CODEC, KeyedGenerators
 from ..rules import Outcome, Seen, decide
 from ..vectors import F32, NO_BUFFERS, is_finite
 from . import buffers
-from .messages import Reply, ReplyKind, Request, upload_id
+from .messages import OLDER_KEY, Reply, ReplyKind, Request, upload_id
 from .state import Slot, WorkerState
 
 
@@ -92,16 +92,26 @@ class LasgWorker:
         task = self.begin(request)
         if task is None:
             return None
+        reference = None
+        if task.reference_point is not None:  # first: what an app leaves is of θ^k
+            reference = self._reference_gradient(task.reference_point, task)
         gradient = self._gradient(request.theta, task)
         values = buffers_of(self.oracle, request.buffers, self.key)
-        reference = None
-        if task.reference_point is not None:
-            reference = self._gradient(task.reference_point, task)
         return self.finish(task, gradient, reference, values)
 
     def _gradient(self, theta: F32, task: Task) -> F32:
         self.oracle.load_buffers(task.request.buffers)
         return self.oracle.gradient(theta, task.batch)
+
+    def _reference_gradient(self, theta: F32, task: Task) -> F32:
+        """Return the gradient at an older iterate, under the config of its round."""
+        config = None if task.base is None else task.base.config
+        if config is None:
+            return self._gradient(theta, task)
+        self.oracle.configure({**config, OLDER_KEY: True})
+        gradient = self._gradient(theta, task)
+        self.oracle.configure(dict(task.request.config or {}))
+        return gradient
 
     def begin(self, request: Request) -> Task | None:
         """Find what the request needs: the batch, and where a second gradient."""
@@ -122,6 +132,8 @@ class LasgWorker:
             state, forced = None, True
         else:
             forced = base is None or request.force
+        if request.config is not None:
+            self.oracle.configure(dict(request.config))
         self.oracle.start_round(request.round)
         batch = self.oracle.draw(self._generator(request, BATCH))
         point = rule.reference_point(state, forced)
@@ -164,6 +176,7 @@ class LasgWorker:
                 request.round,
                 outcome.uploaded,
                 memory,
+                self._config_of(task, outcome),
             )
             committed = self.state.committed if base is None else base
             self.state = WorkerState(committed, slot, answered)
@@ -172,6 +185,14 @@ class LasgWorker:
             return reply
         self.state = WorkerState(base, None, answered)
         return self._reply(task, "skip", b"", outcome, count)
+
+    def _config_of(self, task: Task, outcome: Outcome[Any]) -> dict[str, Any] | None:
+        """Return the config of the round of the new upload's reference point."""
+        request, base = task.request, task.base
+        point = request.settings.rule_object.reference_point(outcome.uploaded, False)
+        if point is request.theta or base is None or task.rule is None:
+            return request.config
+        return base.config
 
     def _with_memory(self, seen: Seen, task: Task) -> Seen:
         """Add what a rule that compares with h_m must know."""

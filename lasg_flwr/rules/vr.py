@@ -130,7 +130,8 @@ class VR(WorkerRule[VRState]):
         """Return c_k / c."""
         if not self.growth:
             return 1.0
-        return min(1.0 + (k / self.growth) ** 1.5, LARGEST_SCALE)
+        scale: float = 1.0 + (k / self.growth) ** 1.5
+        return min(scale, LARGEST_SCALE)
 
     def reference_point(self, state: VRState | None, forced: bool) -> F32 | None:
         """Return θ_a, also for a forced upload: v is worth more than g."""
