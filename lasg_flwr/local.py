@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .oracle import Oracle, OracleWrapper
+from .schedules import Schedule
 from .vectors import F32
 
 
@@ -33,8 +34,9 @@ class LocalSteps(OracleWrapper):
         Draws one minibatch and computes its gradient.
     steps : int
         H ≥ 1.
-    learning_rate : float
-        η of the local steps.
+    learning_rate : float or Schedule
+        η of the local steps; of a schedule η_k in all local steps of round k, which
+        `start_round` tells (0 until then).
     momentum : float (default: 0)
         β in [0, 1).
     weight_decay : float (default: 0)
@@ -63,7 +65,7 @@ class LocalSteps(OracleWrapper):
 
     oracle: Oracle
     steps: int
-    learning_rate: float
+    learning_rate: float | Schedule
     momentum: float = 0.0
     weight_decay: float = 0.0
     proximal: float = 0.0
@@ -71,10 +73,9 @@ class LocalSteps(OracleWrapper):
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"steps must be an integer >= 1, got {self.steps!r}")
-        if not (isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(
-                f"learning_rate must be finite and > 0, got {self.learning_rate!r}"
-            )
+        rate = self.learning_rate
+        if not callable(rate) and not (isfinite(rate) and rate > 0):
+            raise ValueError(f"learning_rate must be finite and > 0, got {rate!r}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum!r}")
         for name in ("weight_decay", "proximal"):
@@ -108,14 +109,19 @@ class LocalSteps(OracleWrapper):
 
     def gradient(self, theta: F32, batch: list[Any]) -> F32:
         """Return θ − θ_local after one local step on each minibatch."""
-        local, velocity = theta, None
+        local, velocity, rate = theta, None, np.float32(self._rate())
         for minibatch in batch:
             direction = self._direction(theta, local, minibatch)
             if self.momentum and velocity is not None:
                 direction = np.float32(self.momentum) * velocity + direction
             velocity = direction
-            local = local - np.float32(self.learning_rate) * direction
+            local = local - rate * direction
         return theta - local
+
+    def _rate(self) -> float:
+        """Return η of this round."""
+        rate = self.learning_rate
+        return rate(getattr(self, "_round", 0)) if callable(rate) else rate
 
     def _direction(self, theta: F32, local: F32, minibatch: Any) -> F32:
         direction = self.oracle.gradient(local, minibatch)

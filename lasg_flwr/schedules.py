@@ -1,7 +1,7 @@
 """Step sizes η_k, and what the theorems allow."""
 
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import cos, isfinite, pi, sqrt
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,78 @@ class Decreasing:
         return 2.0 / (self.mu * (k + self.k0))
 
 
-Schedule = Constant | Decreasing
+@dataclass(frozen=True)
+class Cosine:
+    """η_k = η (1 + cos(πk/K))/2: from η at k = 0 to 0 at k = K, and 0 from there on.
+
+    Parameters
+    ----------
+    value : float
+        η.
+    rounds : int
+        K ≥ 1.
+
+    Raises
+    ------
+    ValueError
+        If η or K is out of range.
+
+    Examples
+    --------
+    >>> steps = Cosine(0.4, rounds=100)
+    >>> steps(0), round(steps(50), 12), steps(100), steps(200)
+    (0.4, 0.2, 0.0, 0.0)
+    """
+
+    value: float
+    rounds: int
+
+    def __post_init__(self) -> None:
+        Constant(self.value)
+        if not isinstance(self.rounds, int) or self.rounds < 1:
+            raise ValueError(f"rounds must be an integer >= 1, got {self.rounds!r}")
+
+    def __call__(self, k: int) -> float:
+        """Return η_k."""
+        return self.value * (1 + cos(pi * min(k / self.rounds, 1.0))) / 2
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """η_k = η γ^k.
+
+    Parameters
+    ----------
+    value : float
+        η.
+    factor : float
+        γ in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If η or γ is out of range.
+
+    Examples
+    --------
+    >>> Exponential(0.1, factor=0.5)(2)
+    0.025
+    """
+
+    value: float
+    factor: float
+
+    def __post_init__(self) -> None:
+        Constant(self.value)
+        if not 0 < self.factor <= 1:
+            raise ValueError(f"factor must lie in (0, 1], got {self.factor!r}")
+
+    def __call__(self, k: int) -> float:
+        """Return η_k."""
+        return self.value * self.factor**k
+
+
+Schedule = Constant | Decreasing | Cosine | Exponential
 
 
 def square_root_step(
