@@ -1,4 +1,4 @@
-"""``python -m experiments.benchmarks codecs``: speed and size of every codec."""
+"""``python -m experiments benchmarks codecs``: speed and size of every codec."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def codecs(
     os.environ["LASG_THREADS"] = str(threads)
     x = np.random.default_rng(0).standard_normal(coordinates, np.float32)
     found: dict[str, Any] = {
-        "command": "python -m experiments.benchmarks " + " ".join(sys.argv[1:]),
+        "command": "python -m experiments " + " ".join(sys.argv[1:]),
         "coordinates": coordinates,
         "repeats": repeats,
         "threads": threads,

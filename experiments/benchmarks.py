@@ -1,4 +1,4 @@
-"""``python -m experiments.benchmarks``: speed and memory, side by side in one run."""
+"""``python -m experiments benchmarks``: speed and memory, side by side in one run."""
 
 import json
 import os
@@ -253,7 +253,3 @@ def _print(found: dict[str, Any]) -> None:
             f"{row['held_bytes'] / (4 * row['size']):.2f}",
         )
     console.print(memory)
-
-
-if __name__ == "__main__":
-    app()

@@ -30,7 +30,7 @@ from lasg_flwr.local import LocalSteps
 from lasg_flwr.oracle import Oracle, OracleWrapper
 from lasg_flwr.vectors import F32, F64
 
-from .sparse import top_k_spec
+from .run import top_k_codec
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class SparseRun:
     ) -> None:
         self.steps, self.learning_rate = steps, learning_rate
         self.server = LasgServer(
-            theta, "sgd", top_k_spec(top_k), memory="error", step=1.0, seed=seed
+            theta, "sgd", top_k_codec(tuple(top_k)), memory="error", step=1.0, seed=seed
         )
         self.devices = [
             self._device(key, oracle, schedule) for key, oracle in enumerate(oracles)

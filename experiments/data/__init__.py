@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final
 
+from . import made_up
 from .dataset import Dataset, Labels, NetworkData
 from .linear import LOADERS
 from .mnist import load_mnist, read_mnist
@@ -19,6 +20,8 @@ __all__ = [
     "Features",
     "Labels",
     "NetworkData",
+    "check_name",
+    "is_network",
     "load",
     "load_network_data",
     "parse_idx",
@@ -36,15 +39,31 @@ NAMES: Final = tuple(LOADERS)
 NETWORK_NAMES: Final = tuple(NETWORK_LOADERS)
 
 
+def is_network(name: str) -> bool:
+    """Return whether the data are for a network."""
+    return name in NETWORK_LOADERS or name in made_up.LOADERS
+
+
+def check_name(name: str) -> None:
+    """Raise `ValueError` for a name that `load` and `load_network_data` do not know."""
+    made = made_up.PREFIX
+    count = name.removeprefix(made)
+    if name in NAMES or is_network(name) or (name != count and count.isdigit()):
+        return
+    known = ", ".join((*NAMES, *NETWORK_NAMES, *made_up.LOADERS, f"{made}N"))
+    raise ValueError(f"unknown data set {name!r}: choose one of {known}")
+
+
 def load(name: str, data_dir: Path | None = None) -> Dataset:
     """Load the data of a linear model.
 
     Parameters
     ----------
-    name : {"digits", "mnist35", "ijcnn1", "covtype"}
+    name : {"digits", "mnist35", "ijcnn1", "covtype", "synthetic-N"}
         digits: 8x8 digits, 10 classes, every 6th example is test. mnist35: MNIST
         3 (+1) against 5 (-1). ijcnn1: as distributed. covtype: label 2 (+1)
         against 1 (-1), columns min-max scaled, every 10th example is test.
+        synthetic-N: N made-up examples of two classes.
     data_dir : Path, optional
         Folder to search before the one that ``LASG_DATA`` names.
 
@@ -60,6 +79,8 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
     DataError
         A file is missing and cannot be downloaded, or is not the expected one.
     """
+    if name.startswith(made_up.PREFIX):
+        return made_up.load_logistic(name)
     if name not in LOADERS:
         raise ValueError(f"dataset is {name!r}: choose one of {', '.join(NAMES)}")
     return LOADERS[name](data_dir)
@@ -83,6 +104,8 @@ def load_network_data(name: str, data_dir: Path | None = None) -> NetworkData:
     DataError
         A file is missing and cannot be downloaded, or is not the expected one.
     """
+    if name in made_up.LOADERS:
+        return made_up.LOADERS[name](data_dir)
     if name not in NETWORK_LOADERS:
         raise ValueError(
             f"dataset is {name!r}: choose one of {', '.join(NETWORK_NAMES)}"

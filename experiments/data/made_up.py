@@ -1,6 +1,7 @@
-"""Data of networks that only the reproduction has: a part of one, and stand-ins.
+"""Data that only the reproduction has: made up, or a part of other data.
 
-``tiny-imagenet-50`` is the first 50 classes of Tiny ImageNet in 32 pixels, with weights
+``synthetic-N`` is the logistic regression of Figure 2, of which the paper gives no
+size. ``tiny-imagenet-50`` is the first 50 classes of Tiny ImageNet in 32 pixels, with weights
 to start from that were trained on the other 150. The others are what quick versions run
 on, random and of a few examples, so that nothing need be downloaded.
 """
@@ -14,22 +15,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import NetworkData, load_network_data
+from .dataset import Dataset, NetworkData
+from .tiny_imagenet import load_tiny_imagenet
 
 _CLASSES, _PER_CLASS, _PIXELS = 50, 100, 32
 _TRAIN, _TEST = 240, 60
+PREFIX = "synthetic-"
+FEATURES, SEED = 50, 2021
 
 
-def load(name: str, data_dir: Path | None = None) -> NetworkData:
-    """Load one of `NAMES`.
+def load_logistic(name: str) -> Dataset:
+    """Return N examples of 50 Gaussian features and a constant, for "synthetic-N".
+
+    Labels are drawn from the logistic model, P(y = 1 | x) = 1/(1 + exp(−xᵀθ)), with
+    θ of standard normals; another N examples are for testing.
 
     Examples
     --------
-    >>> data = load("synthetic-mnist")
-    >>> data.name, data.train_x.shape
-    ('mnist', (240, 1, 28, 28))
+    >>> load_logistic("synthetic-100").train_x.shape
+    (100, 51)
     """
-    return _LOADERS[name](data_dir)
+    count = int(name.removeprefix(PREFIX))
+    rng = np.random.default_rng(SEED)
+    raw = rng.standard_normal((2 * count, FEATURES))
+    odds = 1 / (1 + np.exp(-raw @ rng.standard_normal(FEATURES)))
+    y = np.where(rng.random(len(raw)) < odds, np.float32(1), np.float32(-1))
+    x = np.ones((len(raw), FEATURES + 1), np.float32)
+    x[:, :-1] = raw
+    return Dataset(name, x[:count], y[:count], x[count:], y[count:], classes=2)
 
 
 def part_of(data: NetworkData, name: str, classes: int) -> NetworkData:
@@ -45,7 +58,7 @@ def part_of(data: NetworkData, name: str, classes: int) -> NetworkData:
 def _tiny_imagenet(data_dir: Path | None) -> NetworkData:
     from ..pretraining import pretrain
 
-    whole = small_images(load_network_data("tiny-imagenet", data_dir))
+    whole = small_images(load_tiny_imagenet(data_dir))
     other = whole.train_y >= _CLASSES
     weights = pretrain(
         whole.train_x[other], whole.train_y[other] - _CLASSES, whole.classes - _CLASSES
@@ -115,10 +128,10 @@ def _split(
     return NetworkData(name, x[:n], y[:n], x[n:], y[n:], classes, groups[:n])
 
 
-_LOADERS: dict[str, Callable[[Path | None], NetworkData]] = {
+LOADERS: dict[str, Callable[[Path | None], NetworkData]] = {
     "tiny-imagenet-50": _tiny_imagenet,
     "synthetic-mnist": lambda _: _images("mnist", (1, 28, 28)),
     "synthetic-tiny-imagenet": lambda _: _images("tiny-imagenet-50", (3, 32, 32)),
     "synthetic-shakespeare": lambda _: _text(),
 }
-NAMES = tuple(_LOADERS)
+"""Data of networks, by name."""

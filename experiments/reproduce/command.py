@@ -9,7 +9,7 @@ import typer
 
 from ..output import clear_errors, make_folder
 from . import config
-from .job import ConfigError
+from .config import ConfigError
 from .store import Store
 
 CHOICES = f"WHAT: {', '.join(config.names())}, or all"

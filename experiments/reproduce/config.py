@@ -2,13 +2,13 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..plots.curves import AXES
+from ..run import Run
 from ..table import display_name
-from .axes import AXES
-from .job import PARAMETERS, ConfigError, Job, job_from
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DEFAULT_PANELS = ("iterations:loss", "uploads:loss", "bits:loss")
@@ -16,16 +16,32 @@ DEFAULT_PANELS = ("iterations:loss", "uploads:loss", "bits:loss")
 _TOP = {
     *("title", "caption", "module", "seeds", "partitions", "target_factor", "panels"),
     *("parameters", "datasets", "runs", "options", "quick", "needs", "like", "target"),
+    "target_run",
 }
 _QUICK = {"title", "target", "seeds", "partitions", "parameters", "datasets", "options"}
-_RUN = {"label", "plots", "colour", "base", "learning_rates"}
+_ENTRY = {"label", "plots", "colour", "base", "learning_rates"}
 _OF_DATASET = {"partitions", "target_factor"}
 _BATCH = ("batch_size", "batch_fraction")
-_WITHOUT_RUNS = ("table1", "theorems", "claims")
+_WITHOUT_RUNS = ("table1", "theorems", "claims", "laziness")
+_NEEDED = ("method", "workers", "iterations", "learning_rate")
+PARAMETERS = ({field.name for field in fields(Run)} - {"dataset", "partition", "seed"}
+              | {"c_eta2", "iterations_times"})  # fmt: skip
+"""What a config may set: the fields of a run, c in units of 1/η², and a factor."""
+_NUMBER = (int, float)
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("method", "codec", "memory", "schedule"), str),
+    **dict.fromkeys(("learning_rate", "c", "c_eta2", "batch_fraction"), _NUMBER),
+    **dict.fromkeys(("proximal", "batch_growth", "stop_at"), _NUMBER),
+    "top_k": list,
+}
+
+
+class ConfigError(ValueError):
+    """A study's file says something that cannot be run."""
 
 
 @dataclass(frozen=True)
-class RunSpec:
+class Entry:
     """One method of a study.
 
     Attributes
@@ -59,8 +75,9 @@ class Place:
     dataset: str
     partition: str
 
-    def __str__(self) -> str:
-        return f"{self.dataset} {self.partition}"
+    def has(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a row is of this place."""
+        return (row["dataset"], row["partition"]) == (self.dataset, self.partition)
 
 
 @dataclass(frozen=True)
@@ -81,13 +98,15 @@ class Study:
         Every data set is spread in each of these ways, unless it has its own.
     parameters : mapping
         Parameters of all jobs.
-    runs : tuple of RunSpec
+    runs : tuple of Entry
         The methods; the first dense ``sgd`` sets the target loss.
     target_factor : float
         The target is this factor times that run's final loss; a data set may have
         its own.
     target : float, optional
         The target loss itself, instead.
+    target_run : str, optional
+        Label of the run that sets the target, instead of the first dense ``sgd``.
     needs : tuple of str
         Packages that are not always there.
     panels : tuple of str
@@ -106,9 +125,10 @@ class Study:
     datasets: Mapping[str, Mapping[str, Any]]
     partitions: tuple[str, ...]
     parameters: Mapping[str, Any]
-    runs: tuple[RunSpec, ...]
+    runs: tuple[Entry, ...]
     target_factor: float
     target: float | None
+    target_run: str | None
     needs: tuple[str, ...]
     panels: tuple[str, ...]
     options: Mapping[str, Any]
@@ -128,10 +148,10 @@ class Study:
         own = self.datasets[place.dataset].get("target_factor", self.target_factor)
         return float(own)
 
-    def job(
-        self, place: Place, run: RunSpec, seed: int, learning_rate: float | None = None
-    ) -> Job:
-        """Return a job; a run's parameters precede the data set's and the study's.
+    def run(
+        self, place: Place, run: Entry, seed: int, learning_rate: float | None = None
+    ) -> Run:
+        """Return a run; its own parameters precede the data set's and the study's.
 
         Raises
         ------
@@ -149,7 +169,38 @@ class Study:
         if learning_rate is not None:
             values["learning_rate"] = learning_rate
         where = f"{self.name}.toml, run {run.label!r}"
-        return job_from(values, place.dataset, place.partition, seed, where)
+        return _run(values, place, seed, where)
+
+
+def _run(values: Mapping[str, Any], place: Place, seed: int, where: str) -> Run:
+    """Build a run from a config's values.
+
+    Raises
+    ------
+    ConfigError
+        If a value is missing, of the wrong type, or does not go with another.
+    """
+    values = dict(values)
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, _TYPES.get(name, int)):
+            raise ConfigError(f"{where}: {name} cannot be {value!r}")
+    if missing := [name for name in _NEEDED if name not in values]:
+        raise ConfigError(f"{where}: {', '.join(missing)} missing")
+    if not any(name in values for name in _BATCH):
+        raise ConfigError(f"{where}: give batch_size or batch_fraction")
+    values["iterations"] *= values.pop("iterations_times", 1)
+    scaled = values.pop("c_eta2", None)
+    if scaled is not None:
+        if "c" in values:
+            raise ConfigError(f"{where}: give c or c_eta2, not both")
+        values["c"] = scaled / values["learning_rate"] ** 2
+    if "top_k" in values:
+        values["top_k"] = tuple(values["top_k"])
+    try:
+        return Run(dataset=place.dataset, partition=place.partition, seed=seed,
+                   **values)  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def names(folder: Path = CONFIGS) -> list[str]:
@@ -240,9 +291,10 @@ def _study(name: str, raw: Mapping[str, Any], where: str, quick: bool) -> Study:
         raw.get("datasets", {}),
         tuple(raw.get("partitions", ["iid"])),
         raw.get("parameters", {}),
-        tuple(_run(run, where) for run in raw.get("runs", [])),
+        tuple(_entry(run, where) for run in raw.get("runs", [])),
         float(raw.get("target_factor", 1.02)),
         target,
+        raw.get("target_run"),
         tuple(raw.get("needs", [])),
         tuple(raw.get("panels", DEFAULT_PANELS)),
         raw.get("options", {}),
@@ -252,15 +304,15 @@ def _study(name: str, raw: Mapping[str, Any], where: str, quick: bool) -> Study:
     return study
 
 
-def _run(raw: Mapping[str, Any], where: str) -> RunSpec:
+def _entry(raw: Mapping[str, Any], where: str) -> Entry:
     if "method" not in raw:
         raise ConfigError(f"{where}: a run has no method: {dict(raw)!r}")
     label = raw.get("label", display_name(raw))
-    _only(raw, _RUN | PARAMETERS, f"{where}, run {label!r}")
+    _only(raw, _ENTRY | PARAMETERS, f"{where}, run {label!r}")
     for name in ("plots", "learning_rates"):
         if not isinstance(raw.get(name, []), list):
             raise ConfigError(f"{where}, run {label!r}: {name} must be a list")
-    return RunSpec(
+    return Entry(
         label,
         tuple(raw.get("plots", ["all"])),
         raw.get("colour"),
@@ -276,8 +328,9 @@ def _check(study: Study, where: str) -> None:
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
         raise ConfigError(f"{where}: give these runs labels of their own: {twice}")
-    if lost := {run.base for run in study.runs} - {*labels, None}:
-        raise ConfigError(f"{where}: base {lost} is no run's label")
+    named = {run.base for run in study.runs} | {study.target_run}
+    if lost := named - {*labels, None}:
+        raise ConfigError(f"{where}: base or target_run {lost} is no run's label")
     for panel in study.panels:
         if not set(panel.split(":")) <= set(AXES) or panel.count(":") != 1:
             known = ", ".join(AXES)
@@ -289,9 +342,7 @@ def _check(study: Study, where: str) -> None:
         _only(values, PARAMETERS | _OF_DATASET, f"{where}, [datasets.{dataset}]")
     for place in study.places:
         for run in study.runs:
-            study.job(
-                place, run, 0, run.learning_rates[0] if run.learning_rates else None
-            )
+            study.run(place, run, 0, next(iter(run.learning_rates), None))
 
 
 def _only(values: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import job as jobs
-from .job import Job
+from .. import training
+from ..run import Run
 
 FORMAT = 1
 """Part of every key. Raise it when a change of the code changes what runs give.
 
-Keys hold what configs say, not what the code says: a changed default of a `Job`, a
+Keys hold what configs say, not what the code says: a changed default of a `Run`, a
 changed network, way of pretraining, or constant of the appendix needs a new format.
 """
 
@@ -60,9 +60,15 @@ class Store:
         self._say = say
         self._fresh: set[str] = set()
 
-    def job(self, job: Job) -> Result:
-        """Return the result of a job."""
-        return self.get(job.spec, str(job), lambda: jobs.run(job, self.data_dir))
+    def run(self, run: Run) -> Result:
+        """Return the result of a run: its history and its totals, without times."""
+
+        def compute() -> Result:
+            done = training.train(run, training.task_of(run, self.data_dir))
+            totals = {k: v for k, v in done.totals.items() if k != "seconds"}
+            return {"history": done.history, "totals": totals}
+
+        return self.get(run.spec, str(run), compute)
 
     def get(
         self, spec: Mapping[str, Any], name: str, compute: Callable[[], Result]

@@ -15,10 +15,9 @@ from lasg_flwr.schedules import Schedule, decreasing_step, largest_c, square_roo
 from lasg_flwr.steps import SGD
 from lasg_flwr.vectors import F64
 
-from .bounds import Constants, gamma, lyapunov
+from ..tables import Row
 from .store import Result
-from .tables import Row
-from .theory import OneSided, Problem, make
+from .theory import Constants, OneSided, Problem, gamma, lyapunov, make
 
 POINTS = 40
 """Checkpoints of a trajectory that are kept."""

@@ -45,6 +45,29 @@ def mean(values: Iterable[float]) -> float:
     return math.fsum(found) / len(found) if found else math.nan
 
 
+def band(
+    histories: Sequence[Sequence[Mapping[str, Any]]], means: Sequence[str]
+) -> list[Row]:
+    """Return a row for each evaluation that all seeds have.
+
+    Parameters
+    ----------
+    histories : sequence of sequence of dict
+        The rows of each seed.
+    means : sequence of str
+        Columns of which the mean is kept; of loss and accuracy their range as well.
+    """
+    rows = []
+    for at in zip(*histories, strict=False):
+        row: Row = {}
+        for name in ("loss", "accuracy"):
+            values = [float(r[name]) for r in at]
+            row[name] = mean(values)
+            row[f"{name}_low"], row[f"{name}_high"] = min(values), max(values)
+        rows.append(row | {name: mean(float(r[name]) for r in at) for name in means})
+    return rows
+
+
 def deviation(values: Iterable[float]) -> float:
     """Return the sample standard deviation; 0 of a single value.
 
