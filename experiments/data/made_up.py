@@ -1,9 +1,9 @@
 """Data that only the reproduction has: made up, or a part of other data.
 
 ``synthetic-N`` is the logistic regression of Figure 2, of which the paper gives no
-size. ``tiny-imagenet-50`` is the first 50 classes of Tiny ImageNet in 32 pixels, with weights
-to start from that were trained on the other 150. The others are what quick versions run
-on, random and of a few examples, so that nothing need be downloaded.
+size. ``tiny-imagenet-50`` is the first 50 classes of Tiny ImageNet in 32 pixels, with
+weights to start from that were trained on the other 150. The others are what quick
+versions run on, random and of a few examples, so that nothing need be downloaded.
 """
 
 from collections.abc import Callable

@@ -137,6 +137,8 @@ def draw(
     axes.set_xlabel(x.label + (" (log scale)" if x.log else ""))
     axes.set_ylabel(y.label + (" (log scale)" if y.log else ""))
     if x.log:
+        if not any(curve.points(x, y)[1].any() for curve in curves):
+            axes.set_xlim(1, 10)
         axes.set_xscale("log")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _dress_y(axes, y, curves, target)
@@ -184,7 +186,7 @@ def _dress_y(
     if y.column == "loss" and target is not None and target > 0:
         axes.axhline(target, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=2)
         axes.annotate(f"target\n{target:.4g}", (1.01, target), fontsize=8, ha="left",
-                      va="center", annotation_clip=True,
+                      va="center", annotation_clip=False,
                       xycoords=axes.get_yaxis_transform())  # fmt: skip
 
 

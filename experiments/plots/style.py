@@ -75,7 +75,7 @@ def new_figure(
     """Return a figure with title, caption and room for a legend, and its axes."""
     columns = min(panels, columns)
     rows = -(-panels // columns)
-    wide = 4.3 * columns if columns > 1 else 6.6
+    wide = 4.3 * columns if columns > 1 else 7.2
     titles = _wrapped(title, int(wide * 9))
     lines = _wrapped(caption, int(wide * 14))
     below = 0.12 + 0.24 * len(titles)

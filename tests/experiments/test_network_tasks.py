@@ -12,15 +12,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from experiments.__main__ import app
-from experiments.compare import Comparison, compare
+from experiments.compare import Compared, compare, plan
 from experiments.data import DataError, NetworkData, load_network_data, partition
 from experiments.data.shakespeare import LENGTH, load_shakespeare
 from experiments.data.tiny_imagenet import load_tiny_imagenet, read_archive
-from experiments.methods import Hyperparameters
+from experiments.run import Run
 from experiments.tasks import Batch, Task, build_task
 from lasg_flwr import simulate
-
-from .real_data import task_or_skip
+from tests.real_data import task_or_skip
 
 RNG = np.random.default_rng
 
@@ -127,12 +126,13 @@ def task_of(name: str, workers: int = 2, batch: int = 4, seed: int = 0) -> Any:
     return network_task(data, parts, Batch(size=batch), seed)
 
 
-def run(task: Task, rounds: int = 3, partition: str = "natural") -> Any:
-    config = Comparison(
-        "made up", partition, ("sgd", "wk2"), ("dense",), "innovation",
-        len(task.oracles), rounds, 1, 0, Batch(size=4), Hyperparameters(0.01),
-    )  # fmt: skip
-    return compare(config, task)
+def run(
+    task: Task, methods: tuple[str, ...] = ("sgd", "wk2"), **changes: Any
+) -> Compared:
+    given: dict[str, Any] = {"partition": "natural", "iterations": 3}
+    given |= {"evaluate_every": 1, "batch_size": 4, "learning_rate": 0.01} | changes
+    base = Run("mnist", workers=len(task.oracles), **given)
+    return compare(plan(base, methods, [base.codec]), lambda _: task)
 
 
 def test_the_network_of_mnist_is_the_papers() -> None:
@@ -145,7 +145,8 @@ def test_the_network_of_mnist_is_the_papers() -> None:
 @pytest.mark.parametrize("name", ["mnist", "shakespeare"])
 def test_a_comparison_of_networks(name: str) -> None:
     task = task_of(name)
-    history, summary = run(task)
+    found = run(task)
+    history, summary = found.history, found.summary
     sgd, wk2 = summary["runs"]
     assert sgd["uploads"] == 6
     assert wk2["uploads"] <= 6
@@ -158,7 +159,10 @@ def test_a_comparison_of_networks(name: str) -> None:
 def test_natural_parts_weigh_by_their_examples() -> None:
     task = task_of("mnist")
     assert [oracle.num_examples for oracle in task.oracles] == [16, 12]
-    natural, even = (run(task, 2, how)[0][1]["loss"] for how in ("natural", "iid"))
+    natural, even = (
+        run(task, partition=how, iterations=2).history[1]["loss"]
+        for how in ("natural", "iid")
+    )
     assert natural != even
 
 
@@ -194,13 +198,12 @@ def test_small_images_are_not_pooled_away(pixels: int, pooled: bool) -> None:
 
 def test_mnist_learns() -> None:
     task = task_or_skip("mnist", 4, "iid", Batch(size=12))
-    config = Comparison(
-        "mnist", "iid", ("wk2",), ("qsgd:bits=8",), "innovation",
-        4, 50, 25, 0, Batch(size=12), Hyperparameters(0.2, 50),
-    )  # fmt: skip
-    history, summary = compare(config, task)
+    found = run(task, ("wk2",), codec="qsgd:bits=8", partition="iid", iterations=50,
+                evaluate_every=25, batch_size=12, learning_rate=0.2,
+                max_delay=50)  # fmt: skip
+    history = found.history
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
-    assert summary["runs"][0]["uploads"] < 200
+    assert found.summary["runs"][0]["uploads"] < 200
 
 
 # --- errors ---------------------------------------------------------------------
@@ -213,13 +216,7 @@ def test_ps_is_refused_before_any_work(tmp_path: Path) -> None:
     assert "leave ps out of --methods" in " ".join(done.output.split())
     task = task_of("mnist")
     with pytest.raises(ValueError, match="smoothness L_m"):
-        compare(
-            Comparison(
-                "mnist", "iid", ("sgd", "ps"), ("dense",), "innovation", 2, 10**9, 1, 0,
-                Batch(size=4), Hyperparameters(0.1),
-            ),
-            task,
-        )  # fmt: skip
+        run(task, ("sgd", "ps"), iterations=10**9)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

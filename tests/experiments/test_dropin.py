@@ -26,8 +26,7 @@ from experiments.dropin.summary import Row, interval, write_summary
 from experiments.flower_run import flwr_run
 from lasg_flwr.clients import lasg_mod
 from lasg_flwr.strategies import LasgStrategy, LegacyLasgStrategy
-
-from .inprocess import InProcessGrid
+from tests.inprocess import InProcessGrid
 
 QUICK = {"num_server_rounds": 4, "local_steps": 2, "learning_rate": 0.05}
 SIZES = {"rounds": 4, "requests": 40}

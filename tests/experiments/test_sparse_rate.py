@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.data import DataError
-from experiments.sparse_appendix import lemma_rows, write_lemmas, write_rate
+from experiments.reproduce.appendix import lemma_rows, write_lemmas, write_rate
 from experiments.sparse_rate import (
     RateProblem,
     Setting,

@@ -2,22 +2,25 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from experiments.__main__ import DEFAULTS, app
+from experiments.__main__ import app
 from experiments.app_task import methods
-from experiments.compare import Comparison, compare
-from experiments.local_steps_study import STEPS, run_seed
-from experiments.methods import Hyperparameters
+from experiments.batches import Batch
+from experiments.commands import DEFAULTS
+from experiments.compare import compare, plan
 from experiments.output import make_folder
-from experiments.tasks import Batch, build_task
-
-from .real_data import task_or_skip
+from experiments.reproduce import config
+from experiments.run import Run
+from experiments.training import task_of, to_target, train
+from tests.real_data import task_or_skip
 
 SPARSE = ("--methods", "sgd,sparse-local-sgd")
 ALL = "sgd,lag,wk1,wk2,ps,pse"
@@ -25,7 +28,7 @@ RUN_FIELDS = {
     *("method", "codec", "memory", "local_steps", "uploads", "downloads"),
     *("uplink_bytes", "downlink_bytes", "gradient_evaluations", "final_loss"),
     *("final_accuracy", "rounds_to_target", "uploads_to_target"),
-    *("uplink_bytes_to_target", "seconds"),
+    *("uplink_bytes_to_target", "seconds", "seed"),
 }
 
 
@@ -45,7 +48,8 @@ def test_the_command_writes_table_csv_json_and_plots(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "LASG-WK2" in done.output
     names = {path.name for path in out.iterdir()}
-    plots = {"loss-uploads.png", "loss-uplink-bytes.png", "loss-rounds.png"}
+    plots = {"loss-uploads.png", "loss-uplink-bytes.png", "loss-rounds.png",
+             "accuracy-rounds.png", "comparison.png"}  # fmt: skip
     assert names >= {"history.csv", "summary.json", *plots}
     summary = summary_of(out)
     assert [(r["method"], r["codec"]) for r in summary["runs"]] == [
@@ -157,7 +161,12 @@ def test_a_target_that_is_not_reached_is_null(tmp_path: Path) -> None:
         (("--batch-fraction", "2"), "must lie in (0, 1]"),
         (("--c", "-1", "--methods", "wk2"), "c must be finite and >= 0"),
         (("--max-delay", "5", "--methods", "wk1"), "WK1 needs max_delay >= d_max"),
-        (("--learning-rate", "0"), "step size must be finite and > 0"),
+        (("--learning-rate", "0"), "learning_rate must be > 0, got 0.0"),
+        (("--learning-rate", "inf"), "a step size must be finite and > 0"),
+        (("--schedule", "linear"), "unknown schedule 'linear': choose constant"),
+        (("--schedule", "decay:2"), "schedule 'decay:2': factor must lie in (0, 1]"),
+        (("--schedule", "decay:x"), "schedule 'decay:x': could not convert"),
+        (("--seeds", "0"), "0 is not in the range x>=1"),
         (("--workers", "100000"), "100000"),
         (("--top-k", "0.1"), "--top-k is for sparse-local-sgd alone"),
         (("--batch-growth", "2"), "--batch-growth is for sparse-local-sgd alone"),
@@ -183,7 +192,7 @@ def test_bad_arguments_end_with_a_clear_error(
 def test_a_folder_that_cannot_be_written_is_refused_before_any_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("experiments.__main__.compare")
+    monkeypatch.delattr("experiments.commands.compare")
     file = tmp_path / "file"
     file.touch()
     for out in (file, file / "below"):
@@ -206,30 +215,17 @@ def uploads_to_target(
     dataset: str, partition: str, factor: float, methods: str = ALL
 ) -> dict[str, int]:
     """Run the comparison with its defaults; uploads to `factor` x SGD's final loss."""
-    defaults = DEFAULTS[dataset]
-    task = task_or_skip(dataset, defaults.workers, partition, defaults.batch)
-    config = Comparison(
-        dataset,
-        partition,
-        tuple(methods.split(",")),
-        ("dense",),
-        "innovation",
-        defaults.workers,
-        defaults.rounds,
-        10,
-        0,
-        Batch(),
-        Hyperparameters(0.1),
-    )
-    history, summary = compare(config, task)
-    target = factor * summary["runs"][0]["final_loss"]
+    base = replace(DEFAULTS[dataset], partition=partition)
+    task = task_or_skip(dataset, base.workers, partition, base.batch)
+    found = compare(plan(base, methods.split(","), ["dense"]), lambda _: task)
+    target = factor * found.summary["runs"][0]["final_loss"]
     return {
         method: next(
             row["uploads"]
-            for row in history
+            for row in found.history
             if row["method"] == method and row["loss"] <= target
         )
-        for method in config.methods
+        for method in methods.split(",")
     }
 
 
@@ -276,33 +272,129 @@ def test_the_codec_study_ranks_by_bytes(tmp_path: Path) -> None:
 
 
 def test_a_run_stops_where_it_is_told_and_steps_may_decrease() -> None:
-    task = build_task("digits", 4, "iid", Batch(size=16))
+    base = Run(method="sgd", workers=4, batch_size=16, iterations=40, evaluate_every=5)
 
-    def run(stop_at: float | None, k0: float | None) -> list[dict[str, Any]]:
-        config = Comparison(
-            "digits", "iid", ("sgd",), ("dense",), "innovation", 4, 40, 5, 0,
-            Batch(), Hyperparameters(0.1, k0=k0), None, stop_at,
-        )  # fmt: skip
-        return compare(config, task)[0]
+    def losses(**changes: Any) -> list[float]:
+        run = replace(base, **changes)
+        return [row["loss"] for row in train(run, task_of(run)).history]
 
-    whole = run(None, None)
-    stopped = run(whole[4]["loss"], None)
-    assert stopped == whole[:5]
-    slower = run(None, 10.0)
-    assert whole[0]["loss"] == slower[0]["loss"]
-    assert whole[-1]["loss"] < slower[-1]["loss"] < whole[1]["loss"]
+    whole = losses()
+    assert losses(stop_at=whole[4]) == whole[:5]
+    for schedule in ("inverse:10", "cosine", "decay:0.9"):
+        slower = losses(schedule=schedule)
+        assert whole[0] == slower[0]
+        assert whole[-1] < slower[-1] < whole[1]
+    assert losses(schedule="decay:1") == whole
+
+
+@pytest.mark.parametrize("method", ["sgd", "local-sgd", "wk2"])
+def test_the_schedule_is_that_of_the_server_or_of_the_clients(method: str) -> None:
+    """With γ = 1/2 the step of round k is 2^-k of the constant one, to rounding."""
+    base = Run(method=method, workers=2, iterations=1, evaluate_every=1, c=0.0)
+    runs = {k: replace(base, iterations=k, schedule="decay:0.5") for k in (1, 3)}
+    losses = {k: train(run, task_of(run)).history for k, run in runs.items()}
+    theta = np.zeros(650, np.float32)
+    oracles = task_of(base).oracles
+    for k in range(3):
+        mean = np.mean([o.gradient(theta, np.arange(o.num_examples)) for o in oracles],
+                       axis=0)  # fmt: skip
+        theta = (theta - 0.1 * 0.5**k * mean).astype(np.float32)
+        if k + 1 in losses:
+            found = losses[k + 1][-1]["loss"]
+            assert found == pytest.approx(task_of(base).loss(theta), rel=1e-6)
+
+
+def test_every_seed_has_its_entry_and_the_table_their_spread(tmp_path: Path) -> None:
+    options = ("--rounds", "30", "--methods", "sgd,wk2", "--seed", "3")
+    done = invoke(*options, "--seeds", "2", "--out", str(tmp_path / "two"))
+    assert done.exit_code == 0, done.output
+    summary = summary_of(tmp_path / "two")
+    assert (summary["seed"], summary["seeds"]) == (3, 2)
+    assert [(r["method"], r["seed"]) for r in summary["runs"]] == [
+        *(("sgd", 3), ("wk2", 3), ("sgd", 4), ("wk2", 4))
+    ]
+    losses = [run["final_loss"] for run in summary["runs"]]
+    assert summary["target_loss"] == pytest.approx(1.02 * (losses[0] + losses[2]) / 2)
+    assert "mean of 2 seeds" in " ".join(done.output.split())
+    assert f"± {abs(losses[0] - losses[2]) / 2**0.5:.4f}" in done.output
+    for seed, expected in ((3, losses[:2]), (4, losses[2:])):
+        again = (*options[:-1], str(seed), "--out", str(tmp_path / "one"))
+        assert invoke(*again).exit_code == 0
+        assert [r["final_loss"] for r in summary_of(tmp_path / "one")["runs"]] == (
+            expected
+        )
+
+
+def test_ctrl_c_keeps_the_finished_methods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Run] = []
+
+    def interrupted(run: Run, *rest: Any) -> Any:
+        ran.append(run)
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return train(run, *rest)
+
+    monkeypatch.setattr("experiments.compare.train", interrupted)
+    options = ("--rounds", "20", "--methods", "sgd,wk2,pse", "--out", str(tmp_path))
+    done = invoke(*options)
+    assert done.exit_code == 130
+    assert "stopped: 2 of 3 runs were finished" in done.output
+    assert [run["method"] for run in summary_of(tmp_path)["runs"]] == ["sgd", "wk2"]
+    assert (tmp_path / "comparison.png").exists()
+    del ran[1:]  # before any is finished
+    ran += ran
+    assert invoke(*options[:-1], str(tmp_path / "none")).exit_code != 0
+    assert not (tmp_path / "none" / "summary.json").exists()
+
+
+def test_a_method_that_diverges_says_so(tmp_path: Path) -> None:
+    options = ("--rounds", "200", "--methods", "sgd", "--learning-rate", "1e30")
+    with np.errstate(all="ignore"):
+        done = invoke(*options, "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "diverged" in done.output
+    assert "no target loss" in done.output
 
 
 def test_the_parts_of_the_study_of_local_steps_multiply() -> None:
+    study = config.load("local-steps")
+    (place,) = study.places
     task_or_skip("mnist35", 10, "by-label", Batch(size=1))
-    wanted = ("SGD", "local steps, laziness", "all three", "all three, 10 % Top-k")
-    steps = [step for step in STEPS if step[0] in wanted]
-    found = {row["label"]: row for row in run_seed(0, steps_of=steps)}
-    sgd, everything = found["SGD"], found["all three"]
+    entries = {entry.label: entry for entry in study.runs}
+    first = study.run(place, entries[str(study.target_run)], 0)
+    target = 1.02 * train(first, task_of(first)).totals["final_loss"]
+
+    def counts(label: str) -> dict[str, Any]:
+        run = replace(study.run(place, entries[label], 0), stop_at=target)
+        return to_target(train(run, task_of(run)).history, target)
+
+    sgd, everything = counts("SGD"), counts("all three")
     assert everything["uplink_bytes_to_target"] * 500 <= sgd["uplink_bytes_to_target"]
-    assert found["local steps, laziness"]["uploads_to_target"] <= 200
+    assert counts("local steps, laziness")["uploads_to_target"] <= 200
     fedavg_bytes = 100 * 10 * (12 + 4 * 785)
     assert everything["uplink_bytes_to_target"] * 90 <= fedavg_bytes
-    assert everything["uplink_bytes_to_target"] < everything["fixed_width_bytes"]
-    best = found["all three, 10 % Top-k"]["uplink_bytes_to_target"]
+    fixed_width = 12 + 4 * 2 + -(-4 * 785 // 8)  # header, norms, levels of 4 bits
+    assert everything["uplink_bytes_to_target"] < (
+        everything["uploads_to_target"] * fixed_width
+    )
+    best = counts("all three, 10 % Top-k")["uplink_bytes_to_target"]
     assert best * 1000 <= sgd["uplink_bytes_to_target"]
+
+
+def test_the_study_of_the_cnn_has_the_papers_parameters_but_for_one() -> None:
+    study = config.load("cnn")
+    place = study.places[0]
+    runs = {entry.label: study.run(place, entry, 0) for entry in study.runs}
+    run = runs["wk2-c3"]
+    assert (run.workers, run.max_delay, run.d_max) == (10, 50, 10)
+    assert run.c == pytest.approx(3 / 0.05**2)
+    assert run.stop_at == study.target == 0.1
+    assert runs["local4-wk2-c1"].c == 1.0
+    assert len(set(runs.values())) == len(runs)
+    for entry in study.runs:
+        if entry.base is not None:  # the SGD of its own steps
+            base, own = runs[entry.base], runs[entry.label]
+            assert base.method == "sgd"
+            assert base == replace(own, method="sgd", c=None)

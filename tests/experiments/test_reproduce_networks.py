@@ -11,17 +11,17 @@ from typer.testing import CliRunner
 
 from experiments.__main__ import app
 from experiments.batches import Batch
-from experiments.data import NetworkData
-from experiments.reproduce import command, config, network_data, workers
-from experiments.reproduce.job import ConfigError
+from experiments.data import NetworkData, load_network_data, made_up
+from experiments.reproduce import command, config, workers
+from experiments.reproduce.config import ConfigError
 from experiments.reproduce.store import Store
 
-MADE_UP = tuple(n for n in network_data.NAMES if n.startswith("synthetic-"))
+MADE_UP = tuple(n for n in made_up.LOADERS if n.startswith("synthetic-"))
 
 
 @pytest.mark.parametrize("name", MADE_UP)
 def test_made_up_data_is_the_same_every_time(name: str) -> None:
-    first, again = network_data.load(name), network_data.load(name)
+    first, again = load_network_data(name), load_network_data(name)
     np.testing.assert_array_equal(first.train_x, again.train_x)
     assert len(first.train_x) == len(first.train_y) == len(first.groups) == 240
     assert len(first.test_x) == len(first.test_y) == 60
@@ -31,7 +31,7 @@ def test_made_up_data_is_the_same_every_time(name: str) -> None:
 def test_a_part_holds_the_first_classes_and_all_of_them() -> None:
     y = np.array([2, 0, 1, 0, 2, 1])
     x = np.arange(6)[:, None]
-    part = network_data.part_of(NetworkData("all", x, y, x, y, 3, y), "part", 2)
+    part = made_up.part_of(NetworkData("all", x, y, x, y, 3, y), "part", 2)
     assert part.train_x[:, 0].tolist() == part.test_x[:, 0].tolist() == [1, 2, 3, 5]
     assert part.groups.tolist() == part.train_y.tolist() == [0, 1, 0, 1]
     assert (part.name, part.classes) == ("part", 2)
@@ -42,7 +42,7 @@ def test_the_full_archive_is_cut_to_what_the_small_one_has() -> None:
     x = np.arange(360, dtype=np.int64)[:, None, None, None] % 250
     x = np.broadcast_to(x, (360, 3, 64, 64)).astype(np.uint8)
     x[0, 0, :2, :2] = [[1, 2], [3, 2]]
-    small = network_data.small_images(NetworkData("all", x, y, x[:4], y[:4], 3, y))
+    small = made_up.small_images(NetworkData("all", x, y, x[:4], y[:4], 3, y))
     assert small.train_x.shape == (300, 3, 32, 32)
     assert np.bincount(small.train_y).tolist() == [100, 100, 100]
     assert small.train_x[0, 0, 0, 0] == 2
@@ -50,7 +50,7 @@ def test_the_full_archive_is_cut_to_what_the_small_one_has() -> None:
         x[240:340, 0, 0, 0].tolist()
     )
     assert small.test_x.shape == (4, 3, 32, 32)
-    again = network_data.small_images(small)
+    again = made_up.small_images(small)
     np.testing.assert_array_equal(again.train_x, small.train_x)
 
 
@@ -60,18 +60,18 @@ def test_a_study_like_another_shares_its_results() -> None:
     assert first.panels != second.panels
     place = first.places[0]
     for run, other in zip(first.runs, second.runs, strict=True):
-        assert first.job(place, run, 0) == second.job(place, other, 0)
+        assert first.run(place, run, 0) == second.run(place, other, 0)
 
 
 def test_ten_workers_of_figure_6_are_those_of_figure_8() -> None:
     six, eight = config.load("fig6"), config.load("fig8")
     place = eight.places[0]
-    jobs = [eight.job(place, run, 0) for run in eight.runs]
+    runs = [eight.run(place, run, 0) for run in eight.runs]
     sizes = dict(workers.sizes(six))
     assert {run.parameters["method"] for run in six.runs} == {
         "sgd", "local-sgd", "wk2", "pse"}  # fmt: skip
     for run in six.runs:
-        assert workers.job_of(six, place, run, 10, sizes[10], 0) in jobs
+        assert workers.run_of(six, place, run, 10, sizes[10], 0) in runs
 
 
 # --- numbers of workers --------------------------------------------------------------
@@ -150,7 +150,7 @@ def test_pretraining_repeats_and_the_last_layer_starts_anew() -> None:
     from experiments.narrow_resnet import narrow_resnet18
     from experiments.pretraining import pretrain, start_from
 
-    data = network_data.load("synthetic-tiny-imagenet")
+    data = load_network_data("synthetic-tiny-imagenet")
     weights = pretrain(data.train_x, data.train_y, 10, epochs=2)
     again = pretrain(data.train_x, data.train_y, 10, epochs=2)
     assert all(torch.equal(value, again[name]) for name, value in weights.items())
@@ -170,7 +170,7 @@ def test_what_is_pretrained_starts_from_its_weights() -> None:
     from experiments.network_task import network_task
     from experiments.pretraining import pretrain
 
-    data = network_data.load("synthetic-tiny-imagenet")
+    data = load_network_data("synthetic-tiny-imagenet")
     weights = pretrain(data.train_x, data.train_y, 10, epochs=1)
     parts = [np.arange(240)]
     task = network_task(replace(data, pretrained=weights), parts, Batch(size=4), 0)

@@ -17,17 +17,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from experiments.figures import (
-    COMPARISON,
-    DPI,
-    PANELS,
-    ROUNDS,
-    STYLES,
-    UPLINK_BYTES,
-    UPLOADS,
-    build_figure,
-    plot_comparison,
-)
+from experiments.plots import comparison
+from experiments.plots.comparison import COMPARISON, build_figure, plot_comparison
+from experiments.plots.style import DPI, STYLES
 from experiments.table import (
     DISPLAY_NAMES,
     comparison_table,
@@ -37,6 +29,8 @@ from experiments.table import (
 )
 
 Row = dict[str, Any]
+PANELS = tuple(comparison.PANELS.values())
+UPLOADS, UPLINK_BYTES, ROUNDS, ACCURACY = PANELS
 
 WORKERS = 10
 ROUND_COUNT = 1500
@@ -179,19 +173,20 @@ def cells(summary: Row, method: int) -> list[str]:
 
 
 def test_files_are_written(tmp_path: Path) -> None:
-    """All four files are PNGs of the expected size, in a folder made for them."""
+    """All files are PNGs of the expected size, in a folder made for them."""
     history = make_history()
     paths = plot_comparison(history, summarise(history), tmp_path / "new" / "figures")
     assert [path.name for path in paths] == [
         "loss-uploads.png",
         "loss-uplink-bytes.png",
         "loss-rounds.png",
+        "accuracy-rounds.png",
         "comparison.png",
     ]
     for path in paths:
         width, height = png_size(path)
         assert path.stat().st_size > 20_000
-        assert width == (12.0 if path.name == COMPARISON else 7.2) * DPI
+        assert width == round((8.6 if path.name == COMPARISON else 7.2) * DPI)
         assert 500 < height < width
 
 
@@ -202,7 +197,7 @@ def test_no_pyplot() -> None:
     assert "matplotlib.pyplot" not in sys.modules
 
 
-@pytest.mark.parametrize("panels", [PANELS, (UPLOADS,), (UPLINK_BYTES,), (ROUNDS,)])
+@pytest.mark.parametrize("panels", [PANELS, *((panel,) for panel in PANELS)])
 def test_legend_names_every_method(panels: Sequence[Any]) -> None:
     """The one legend has each method once, by its display name."""
     history = make_history(tuple(DISPLAY_NAMES))
@@ -215,7 +210,7 @@ def test_colours_are_stable() -> None:
     """A method keeps its colour in all plots and whatever else is compared."""
     history = make_history()
     every = curve_colours(build_figure(history, summarise(history)))
-    assert every[0] == every[1] == every[2]
+    assert every[0] == every[1] == every[2] == every[3]
     assert len(set(every[0].values())) == len(SIX)
     alone = make_history(("wk2",))
     (only,) = curve_colours(build_figure(alone, summarise(alone), (ROUNDS,)))
@@ -257,18 +252,19 @@ def test_axes_are_labelled_and_scaled() -> None:
     """Units are named; zero is dropped on log axes and kept on the linear one."""
     history = make_history(("sgd",))
     figure = build_figure(history, summarise(history))
-    uploads, size, rounds = figure.axes
-    assert uploads.get_ylabel().startswith("loss")
-    assert uploads.get_xlabel() == "uploads (messages)"
-    assert size.get_xlabel() == "uplink payload (bytes)"
-    assert rounds.get_xlabel() == "round"
+    uploads, size, rounds, accuracy = figure.axes
+    assert uploads.get_ylabel().startswith("training loss")
+    assert accuracy.get_ylabel().startswith("test accuracy")
+    assert uploads.get_xlabel() == "uploads (messages) (log scale)"
+    assert size.get_xlabel() == "uplink payload (bytes) (log scale)"
+    assert rounds.get_xlabel() == accuracy.get_xlabel() == "round"
     scales = [axes.get_xscale() for axes in figure.axes]
-    assert scales == ["log", "log", "linear"]
-    assert {axes.get_yscale() for axes in figure.axes} == {"log"}
+    assert scales == ["log", "log", "linear", "linear"]
+    assert [axes.get_yscale() for axes in figure.axes] == [*["log"] * 3, "logit"]
     starts = [np.asarray(axes.get_lines()[0].get_xdata())[0] for axes in figure.axes]
     assert starts[0] > 0
     assert starts[1] > 0
-    assert starts[2] == 0
+    assert starts[2] == starts[3] == 0
 
 
 def test_texts_tell_the_setting() -> None:
@@ -281,15 +277,31 @@ def test_texts_tell_the_setting() -> None:
     for part in ("learning rate 0.1", "d_max 10", "c 0.6", "L2 weight 1e-5", "seed 1"):
         assert part in " ".join(caption.split("\n"))
     labels = [text.get_text() for text in figure.axes[0].texts]
-    assert labels == ["target loss 0.35"]
+    assert labels == ["target\n0.35"]
 
 
-def test_target_label_avoids_the_curves() -> None:
-    """The label is on the side where the curves leave room, in each plot."""
+def test_the_target_label_stands_beside_the_curves_and_only_at_losses() -> None:
     history = make_history()
-    figure = build_figure(history, summarise(history))
-    sides = [axes.texts[0].get_horizontalalignment() for axes in figure.axes]
-    assert sides == ["left", "left", "right"]
+    *losses, accuracy = build_figure(history, summarise(history)).axes
+    for axes in losses:
+        (label,) = axes.texts
+        assert label.get_position()[1] == TARGET or label.xy[1] == TARGET  # type: ignore[attr-defined]
+        assert label.xy[0] > 1  # type: ignore[attr-defined]
+    assert not accuracy.texts
+
+
+def test_seeds_make_one_curve_with_their_mean_and_range() -> None:
+    seeds = [[{**r, "seed": s, "loss": r["loss"] * (1 + s)} for r in make_run("wk2")]
+             for s in (0, 1)]  # fmt: skip
+    history = [row for rows in seeds for row in rows]
+    (axes,) = build_figure(history, {**summarise(history), "seeds": 2}, (ROUNDS,)).axes
+    (line, _) = axes.get_lines()
+    expected = [1.5 * row["loss"] for row in seeds[0]]
+    np.testing.assert_allclose(np.asarray(line.get_ydata()), expected)
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]  # type: ignore[index]
+    ends = min(r["loss"] for r in seeds[0]), max(r["loss"] for r in seeds[1])
+    assert (heights.min(), heights.max()) == pytest.approx(ends)
 
 
 def test_everything_is_inside_the_figure() -> None:
@@ -306,7 +318,8 @@ def test_everything_is_inside_the_figure() -> None:
         boxes = [text.get_window_extent() for text in figure.texts]
         boxes += [figure.legends[0].get_window_extent()]
         boxes += [box for axes in figure.axes if (box := axes.get_tightbbox())]
-        assert len(boxes) == 4 + len(panels)
+        boxes += [text.get_window_extent() for a in figure.axes for text in a.texts]
+        assert len(boxes) >= 4 + len(panels)
         for box in boxes:
             assert box.x0 >= 0
             assert box.y0 >= 0
@@ -319,7 +332,7 @@ def test_unreached_target_renders(tmp_path: Path) -> None:
     history = make_history()
     summary = summarise(history, target=0.01)
     assert all(run["uploads_to_target"] is None for run in summary["runs"])
-    assert len(plot_comparison(history, summary, tmp_path)) == 4
+    assert len(plot_comparison(history, summary, tmp_path)) == 5
     low, _ = build_figure(history, summary).axes[0].get_ylim()
     assert low < 0.01
 
@@ -329,7 +342,7 @@ def test_no_target_renders(tmp_path: Path) -> None:
     history = make_history()
     summary = {**summarise(history), "target_loss": None}
     assert not build_figure(history, summary).axes[0].texts
-    assert len(plot_comparison(history, summary, tmp_path)) == 4
+    assert len(plot_comparison(history, summary, tmp_path)) == 5
     assert "no target loss" in render(summary)
 
 
@@ -409,10 +422,11 @@ def test_table_ratios_to_target() -> None:
     row = cells(summary, 3)
     expected = sgd["uploads_to_target"] / wk2["uploads_to_target"]
     assert row[0] == "LASG-WK2"
+    assert row[3] == f"{wk2['uploads_to_target']:,}"
     assert row[4] == f"{expected:.1f}x"
-    assert row[5] == f"{wk2['uploads_to_target']:,}"
-    assert row[6] == human_bytes(wk2["uplink_bytes_to_target"])
-    assert row[7] == row[4]
+    assert row[5] == human_bytes(wk2["uplink_bytes_to_target"])
+    assert row[6] == row[4]
+    assert row[7] == f"{wk2['uploads']:,}"
     assert cells(summary, 0)[4] == "1.0x"
     assert "*" not in render(summary)
 
@@ -427,8 +441,8 @@ def test_table_marks_targets_not_reached() -> None:
     row = cells(summary, 1)
     sgd, wk2 = summary["runs"]
     assert row[4] == f"{sgd['uploads'] / wk2['uploads']:.1f}x*"
-    assert row[5].split() == row[6].split() == ["not", "reached"]
-    assert row[7] == "-"
+    assert row[3].split() == row[5].split() == ["not", "reached"]
+    assert row[6] == "-"
     assert "* over the whole runs" in render(summary)
 
 
@@ -436,7 +450,7 @@ def test_table_without_dense_sgd() -> None:
     """Without the dense SGD run there are no ratios."""
     history = [*make_run("sgd", "int8"), *make_run("wk2")]
     summary = summarise(history)
-    assert cells(summary, 1)[4] == cells(summary, 1)[7] == "-"
+    assert cells(summary, 1)[4] == cells(summary, 1)[6] == "-"
     assert "no dense SGD run" in render(summary)
 
 
@@ -464,3 +478,23 @@ def test_table_of_one_run() -> None:
     summary["runs"][0]["final_accuracy"] = None
     assert "LASG-PS" in render(summary)
     assert cells(summary, 0)[2] == "-"
+
+
+def test_table_says_what_the_target_is() -> None:
+    summary = summarise(make_history())
+    text = " ".join(render({**summary, "target_is": "given"}).split())
+    assert "target loss 0.35: given; to target: up to the first evaluated" in text
+
+
+def test_table_of_seeds_has_means_deviations_and_how_many_reached() -> None:
+    runs = summarise(make_history(("sgd", "wk2")))["runs"]
+    other = [{**run, "seed": 1, "uploads": run["uploads"] + 20} for run in runs]
+    other[1] |= dict.fromkeys(("uploads_to_target", "uplink_bytes_to_target"))
+    summary = summarise(make_history())
+    summary |= {"seeds": 2, "runs": [*({**run, "seed": 0} for run in runs), *other]}
+    sgd, wk2 = cells(summary, 0), cells(summary, 1)
+    assert len(comparison_table(summary).rows) == 2
+    assert sgd[7] == f"{runs[0]['uploads'] + 10:,}\n± 14"
+    assert wk2[3].split()[:3] == ["1", "of", "2"]
+    assert wk2[4].partition("x")[2].startswith("*")
+    assert "2 seeds" in render(summary)

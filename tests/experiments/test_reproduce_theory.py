@@ -7,15 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.reproduce import claims, config, tables, theorem_runs, theorems
-from experiments.reproduce.bounds import Constants, gamma, lyapunov
+from experiments import tables
+from experiments.reproduce import claims, config, theorem_runs, theorems
 from experiments.reproduce.claims import Claim
-from experiments.reproduce.job import ConfigError
+from experiments.reproduce.config import ConfigError
 from experiments.reproduce.table1 import Case, count_vectors, measure
-from experiments.reproduce.theory import OneSided, Problem, Regulariser, make
+from experiments.reproduce.theory import (
+    Constants,
+    OneSided,
+    Problem,
+    Regulariser,
+    gamma,
+    lyapunov,
+    make,
+)
 from lasg_flwr.schedules import largest_c
 
-RESULTS = Path(__file__).parent.parent / "experiments" / "results" / "reproduce"
+RESULTS = Path(__file__).parents[2] / "experiments" / "results" / "reproduce"
 REGULARISERS: tuple[Regulariser, ...] = ("nonconvex", "convex")
 
 

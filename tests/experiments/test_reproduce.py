@@ -1,7 +1,7 @@
 """The reproduction: configs, the store of results, equal CSV, and all of it, small."""
 
 import json
-from dataclasses import MISSING, fields, replace
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from experiments import tables, training
 from experiments.__main__ import app
-from experiments.reproduce import (
-    config,
-    curves,
-    grid,
-    peers,
-    plot,
-    store,
-    summary,
-    tables,
-)
-from experiments.reproduce import job as jobs
+from experiments.reproduce import captions, config, curves, grid, store, summary
 from experiments.reproduce.command import module_of
-from experiments.reproduce.config import Study
-from experiments.reproduce.job import ConfigError
-from experiments.reproduce.store import Store
+from experiments.reproduce.config import ConfigError, Study
+from experiments.reproduce.store import Store, key_of
+from experiments.run import Run
 
 SMALL = """
 title = "A small study"
@@ -99,7 +90,7 @@ def test_studies_come_in_order_and_claims_last() -> None:
         ("workers = 3", "workers = 0", "workers must be > 0"),
         ("learning_rate = 0.3", "learning_rate = -1", "learning_rate must be > 0"),
         ("batch_size = 8", "", "give batch_size or batch_fraction"),
-        ("batch_size = 8", "batch_size = 8\nbatch_fraction = 0.1", "one of them"),
+        ("batch_size = 8", "batch_size = 8\nbatch_fraction = 0.1", "not both"),
         ("batch_size = 8", "batch_size = 8\nbatch_growth = 0.5", "growth"),
         ('method = "sgd"', 'method = "sgd"\nplots = "all"', "plots must be a list"),
         ('method = "sgd"', 'method = "sgd"\nbase = "LAG"', "is no run's label"),
@@ -123,24 +114,24 @@ def test_an_unknown_figure_is_a_clear_error(tmp_path: Path) -> None:
 def test_c_in_units_of_the_step(tmp_path: Path) -> None:
     text = SMALL.replace("iterations = 30", "iterations = 30\nc_eta2 = 4")
     study = small(tmp_path, text)
-    assert study.job(study.places[0], study.runs[1], 0).c == pytest.approx(4 / 0.09)
+    assert study.run(study.places[0], study.runs[1], 0).c == pytest.approx(4 / 0.09)
 
 
 # --- the store -------------------------------------------------------------------
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, limit: int = 10**9) -> list[str]:
-    """Count the jobs that run; the one after `limit` is interrupted."""
+    """Count the runs; the one after `limit` is interrupted."""
     ran: list[str] = []
-    original = jobs.run
+    original = training.train
 
-    def run(job: Any, data_dir: Path | None) -> Any:
+    def train(run: Run, task: Any) -> Any:
         if len(ran) == limit:
             raise KeyboardInterrupt
-        ran.append(str(job))
-        return original(job, data_dir)
+        ran.append(str(run))
+        return original(run, task)
 
-    monkeypatch.setattr(jobs, "run", run)
+    monkeypatch.setattr(training, "train", train)
     return ran
 
 
@@ -190,7 +181,7 @@ def test_no_resume_computes_everything_once_more(
     ran = counted(monkeypatch)
     again = Store(tmp_path / "cache", resume=False)
     curves.produce(study, again, tmp_path / "b")
-    again.job(study.job(study.places[0], study.runs[0], 0))  # asked for twice
+    again.run(study.run(study.places[0], study.runs[0], 0))  # asked for twice
     assert len(ran) == 6
     assert texts(tmp_path / "a") == texts(tmp_path / "b")
 
@@ -207,46 +198,54 @@ def test_a_damaged_result_is_computed_anew(damage: str, tmp_path: Path) -> None:
 
 
 def test_the_format_and_every_parameter_are_part_of_the_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    study = small(tmp_path)
-    job = study.job(study.places[0], study.runs[1], 0)
+    run = Run("digits", "iid", "wk2", 3, 30, 0.3, 0, batch_size=8)
     changed: dict[str, Any] = {
         "dataset": "ijcnn1", "partition": "by-label", "method": "pse", "codec": "sign",
-        "memory": "error", "iterations": 31, "learning_rate": 0.2, "seed": 1,
+        "memory": "gradient", "iterations": 31, "learning_rate": 0.2, "seed": 1,
         "max_delay": 50, "d_max": 5, "c": 2.0, "workers": 4, "batch_size": 9,
         "batch_fraction": 0.1, "local_steps": 2, "evaluate_every": 5, "proximal": 0.2,
         "top_k": (0.02,), "batch_growth": 1.1, "initial_batch": 3,
+        "schedule": "cosine", "stop_at": 0.5,
     }  # fmt: skip
-    assert set(changed) == {field.name for field in fields(jobs.Job)}
-    keys = {store.key_of(replace(job, **{k: v}).spec) for k, v in changed.items()}
-    keys.add(store.key_of(job.spec))
+    assert set(changed) == {field.name for field in fields(Run)}
+    keys = {key_of(run.spec)}
+    for name, value in changed.items():
+        size = None if name == "batch_fraction" else run.batch_size
+        keys.add(key_of(replace(run, **{"batch_size": size, name: value}).spec))
     assert len(keys) == len(changed) + 1
     monkeypatch.setattr(store, "FORMAT", store.FORMAT + 1)
-    assert store.key_of(job.spec) not in keys
+    assert key_of(run.spec) not in keys
 
 
 def test_results_stay_where_they_are() -> None:
     """What this key hides: a changed default, or a new field without one."""
-    job = jobs.Job("digits", "iid", "wk2", 10, 100, 0.1, 0)
-    assert store.key_of(job.spec) == "25e6ab8fac5029bb198c5b89a8631e13"
-    defaults = {f.name: f.default for f in fields(job) if f.default is not MISSING}
+    run = Run("digits", "iid", "wk2", 10, 100, 0.1, 0)
+    assert key_of(run.spec) == "25e6ab8fac5029bb198c5b89a8631e13"
+    always = ("dataset", "partition", "method", "workers", "iterations",
+              "learning_rate", "seed")  # fmt: skip
+    assert set(run.spec) == {"kind", *always}
+    defaults = {f.name: f.default for f in fields(run) if f.name not in always}
     assert defaults == {
         "codec": "dense", "memory": "innovation", "evaluate_every": 10,
         "local_steps": 1, "max_delay": 100, "d_max": 10, "c": None, "batch_size": None,
         "batch_fraction": None, "proximal": 0.1, "top_k": (0.01,), "batch_growth": 1.0,
-        "initial_batch": None,
+        "initial_batch": None, "schedule": "constant", "stop_at": None,
     }  # fmt: skip
 
 
 def test_sgd_takes_no_local_steps_whatever_the_study_says(tmp_path: Path) -> None:
     with_steps = SMALL.replace("iterations = 30", "iterations = 30\nlocal_steps = 5")
     plain, other = small(tmp_path), small(tmp_path, with_steps)
-    found = [jobs.run(s.job(s.places[0], s.runs[0], 0)) for s in (plain, other)]
-    assert found[0]["history"] == found[1]["history"]
-    lazy = jobs.run(other.job(other.places[0], other.runs[1], 0))
-    assert lazy["history"][-1]["iteration"] == 30
-    assert lazy["history"][-1]["round"] == 6
+
+    def history(study: Study, number: int) -> list[dict[str, Any]]:
+        run = study.run(study.places[0], study.runs[number], 0)
+        return training.train(run, training.task_of(run)).history
+
+    assert history(plain, 0) == history(other, 0)
+    last = history(other, 1)[-1]
+    assert (last["iteration"], last["round"]) == (30, 6)
 
 
 def test_progress_says_how_much_time_is_left(tmp_path: Path) -> None:
@@ -322,7 +321,7 @@ def test_local_steps_count_as_iterations_on_the_way_to_the_target(
     curves.produce(replace(study, target=2.0), kept, tmp_path / "out")
     rows = tables.read(tmp_path / "out" / "runs.csv")
     row = next(r for r in rows if r["method"] == "local-sgd")
-    history = kept.job(study.job(study.places[0], study.runs[1], 0))["history"]
+    history = kept.run(study.run(study.places[0], study.runs[1], 0))["history"]
     first = next(r for r in history if r["loss"] <= 2.0)
     assert float(row["iterations_to_target"]) == first["iteration"] > 0
     assert float(row["uploads_to_target"]) == 3 * first["iteration"] / 5
@@ -338,7 +337,7 @@ def test_peers_are_ranked_by_bytes_and_those_that_miss_the_target_by_loss() -> N
     runs += [row("half", 0, "50", "1"), row("half", 1, "", "2")]
     runs += [row("never", 0, "", "9"), row("never", 1, "", "")]
     runs += [row("best", s, "100", "1") for s in (0, 1)]
-    ranked = peers.ranking(runs)
+    ranked = summary.ranking(runs)
     assert [r["run"] for r in ranked] == ["best", "base", "half", "never"]
     assert ranked[0]["x_fewer_bytes"] == pytest.approx(10)
     assert ranked[0]["x_fewer_bytes_deviation"] == 0
@@ -363,7 +362,7 @@ def test_all_of_it_in_its_quick_version(
     for name in names:
         files = {p.suffix for p in (quick / name).iterdir()}
         assert ".csv" in files
-        assert ".png" in files or name == "claims"
+        assert ".png" in files or name in ("claims", "cnn-laziness")
         csvs = [p for p in (quick / name).iterdir() if p.suffix == ".csv"]
         assert all(tables.read(path) for path in csvs)
     assert "quick version, on digits" in done.output
@@ -373,9 +372,9 @@ def test_all_of_it_in_its_quick_version(
     before = {n: texts(quick / n) for n in names}
 
     def never(*_: object) -> None:
-        raise AssertionError("a job was run again")
+        raise AssertionError("a run was repeated")
 
-    monkeypatch.setattr(jobs, "run", never)
+    monkeypatch.setattr(training, "train", never)
     assert invoke("all", "--quick", "--out", str(tmp_path)).exit_code == 0
     assert {n: texts(quick / n) for n in names} == before
 
@@ -394,7 +393,7 @@ def test_the_band_is_the_range_of_the_seeds(tmp_path: Path) -> None:
     place, run = study.places[0], study.runs[1]
     losses = np.array(
         [
-            [row["loss"] for row in kept.job(study.job(place, run, s))["history"]]
+            [row["loss"] for row in kept.run(study.run(place, run, s))["history"]]
             for s in (0, 1)
         ]
     )
@@ -409,8 +408,8 @@ def test_the_band_is_the_range_of_the_seeds(tmp_path: Path) -> None:
     assert (losses[0, 1:] != losses[1, 1:]).all()
 
 
-def test_a_jobs_name_says_what_is_not_the_default() -> None:
-    plain = jobs.Job("digits", "iid", "wk2", 10, 100, 0.1, 0)
+def test_a_runs_name_says_what_is_not_the_default() -> None:
+    plain = Run("digits", "iid", "wk2", 10, 100, 0.1, 0)
     assert str(plain) == "digits iid wk2 η=0.1 seed 0"
     changed = replace(plain, c=2.5, local_steps=4)
     assert str(changed) == "digits iid wk2 η=0.1 c=2.5 local-steps=4 seed 0"
@@ -427,12 +426,12 @@ def test_a_caption_has_what_all_shown_runs_share_and_nothing_empty(
 ) -> None:
     study = small(tmp_path)
     place, (sgd, wk2, _) = study.places[0], study.runs
-    both = plot.parameters_of(study, place, [sgd, wk2])
+    both = captions.parameters(study, place, [sgd, wk2])
     assert both == "η = 0.3, D = 100, d_max = 10, batch 8, 30 iterations"
-    assert "D =" not in plot.parameters_of(study, place, [sgd])
+    assert "D =" not in captions.parameters(study, place, [sgd])
     other = replace(wk2, parameters={**wk2.parameters, "learning_rate": 0.1,
                                      "max_delay": 7, "batch_size": 4,
                                      "iterations": 9})  # fmt: skip
-    assert plot.parameters_of(study, place, [wk2, other]) == ""
-    assert plot.caption_of(replace(study, caption="A."), "", "b") == "A. b."
-    assert plot.caption_of(replace(study, caption="A."), "") == "A."
+    assert captions.parameters(study, place, [wk2, other]) == ""
+    assert captions.of(replace(study, caption="A."), "", "b") == "A. b."
+    assert captions.of(replace(study, caption="A."), "") == "A."
