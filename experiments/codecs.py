@@ -8,7 +8,7 @@ from rich.table import Table
 
 from lasg_flwr.settings import Memory
 
-from .compare import NAMES, TARGET_FACTOR, Compared, summarise
+from .compare import TARGET_FACTOR, Compared, gather
 from .run import Run
 from .table import DISPLAY_NAMES, human_bytes, setting
 from .tasks import Task
@@ -68,17 +68,13 @@ def study(
         uplink bytes to the target over the run's.
     """
     done = [train(run, task, progress) for run in runs]
-    found = summarise(runs, task, done, factor=factor)
-    dense = found["runs"][0]["uplink_bytes_to_target"]
-    for run in found["runs"]:
+    found = gather(runs, done, task, factor=factor)
+    entries = found.summary["runs"]
+    dense = entries[0]["uplink_bytes_to_target"]
+    for run in entries:
         reached = run["uplink_bytes_to_target"]
         run["x_fewer_bytes"] = dense / reached if dense and reached else None
-    history = [
-        {n: trained.totals[n] for n in NAMES} | row
-        for trained in done
-        for row in trained.history
-    ]
-    return Compared(history, found)
+    return found
 
 
 def best_table(summary: Row, most: int = 12) -> Table:

@@ -20,13 +20,12 @@ from . import codecs
 from .compare import TARGET_FACTOR, compare, plan, write, write_summary
 from .data import NAMES, NETWORK_NAMES
 from .methods import NO_SMOOTHNESS
-from .output import clear_errors, make_folder
+from .output import WIDTH, clear_errors, make_folder
 from .plots.comparison import plot_codecs, plot_comparison
 from .run import RULES, SPARSE, Run
 from .table import comparison_table
 from .training import check, task_of
 
-TABLE_WIDTH = 100
 METHODS = "sgd,lag,wk1,wk2,ps,pse"
 _NETWORK: dict[str, Any] = {"learning_rate": 0.05, "max_delay": 50}
 DEFAULTS = {
@@ -196,7 +195,7 @@ def codecs_command(
 
 
 def _print(shown: RenderableType) -> None:
-    Console(width=max(Console().width, TABLE_WIDTH)).print(shown)
+    Console(width=max(Console().width, WIDTH)).print(shown)
 
 
 @contextmanager

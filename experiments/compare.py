@@ -98,26 +98,20 @@ def compare(
     except KeyboardInterrupt:
         if not done:
             raise
-    stopped = len(done) < len(runs)
-    runs = runs[: len(done)]
-    found = summarise(runs, task_of(runs[0]), done, target)
-    history = [
-        {n: trained.totals[n] for n in NAMES} | {"seed": run.seed}
-        | {k: v for k, v in row.items() if k != "iteration"}
-        for run, trained in zip(runs, done, strict=True)
-        for row in trained.history
-    ]  # fmt: skip
-    return Compared(history, found, stopped)
+    return gather(runs[: len(done)], done, task_of(runs[0]), target,
+                  stopped=len(done) < len(runs))  # fmt: skip
 
 
-def summarise(
+def gather(
     runs: Sequence[Run],
-    task: Task,
     done: Sequence[Trained],
+    task: Task,
     target: float | None = None,
+    *,
     factor: float = TARGET_FACTOR,
-) -> Row:
-    """Return what ``summary.json`` holds.
+    stopped: bool = False,
+) -> Compared:
+    """Set runs that were carried out side by side.
 
     Parameters
     ----------
@@ -127,11 +121,21 @@ def summarise(
         The task of the first.
     target, factor : float
         The target loss; none: `factor` x that of dense SGD.
+    stopped : bool
+        See `Compared`.
     """
     first, says = runs[0], "given"
     if target is None:
         target, says = _target(done, factor)
-    return {
+    found: list[Row] = []
+    history: list[Row] = []
+    for run, trained in zip(runs, done, strict=True):
+        names = {n: trained.totals[n] for n in NAMES} | {"seed": run.seed}
+        found.append(names | trained.totals | to_target(trained.history, target))
+        rows = ({k: v for k, v in r.items() if k != "iteration"}
+                for r in trained.history)  # fmt: skip
+        history += [names | row for row in rows]
+    summary = {
         "dataset": first.dataset,
         "partition": first.partition,
         "workers": first.workers,
@@ -141,12 +145,9 @@ def summarise(
         "target_loss": target,
         "target_is": says,
         "parameters": parameters_of(runs) | {"l2": task.l2} | task.notes,
-        "runs": [
-            {n: trained.totals[n] for n in NAMES} | {"seed": run.seed}
-            | trained.totals | to_target(trained.history, target)
-            for run, trained in zip(runs, done, strict=True)
-        ],
-    }  # fmt: skip
+        "runs": found,
+    }
+    return Compared(history, summary, stopped)
 
 
 def _target(done: Sequence[Trained], factor: float) -> tuple[float | None, str]:

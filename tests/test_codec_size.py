@@ -12,8 +12,9 @@ from lasg_flwr.codecs import QSGD, TopK
 from lasg_flwr.coding import indices, levels
 from lasg_flwr.coding.kernels import select
 from lasg_flwr.vectors import F32
-from tests.codec_cases import needs_range_coder
-from tests.gradients import perceptron_gradients
+
+from .codec_cases import needs_range_coder
+from .gradients import perceptron_gradients
 
 KEPT = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
