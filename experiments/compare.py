@@ -41,14 +41,8 @@ def plan(
 ) -> list[Run]:
     """Return a run for each method with each codec and seed, of as many rounds.
 
-    Parameters
-    ----------
-    base : Run
-        All else; its `iterations` and `evaluate_every` count rounds.
-    methods, codecs : sequence of str
-        What runs.
-    seeds : int
-        How many, from the base's seed on; they are outermost, and so share their data.
+    The base's `iterations` and `evaluate_every` count rounds. Seeds count from the
+    base's on; they are outermost, and so share their data.
     """
     return [
         _of_rounds(replace(base, method=method, codec=codec, seed=base.seed + number))
@@ -70,7 +64,7 @@ def compare(
     target: float | None = None,
     progress: Progress = lambda: None,
 ) -> Compared:
-    """Carry out the runs of a comparison.
+    """Carry out the runs of a comparison, see `gather`.
 
     Parameters
     ----------
@@ -79,7 +73,7 @@ def compare(
     task_of : callable
         Gives the task of a run.
     target : float, optional
-        Loss to reach; none: 1.02 x the final loss of dense SGD, the mean of its seeds.
+        Loss to reach.
     progress : callable
         Called after every round of every run.
 
@@ -113,16 +107,8 @@ def gather(
 ) -> Compared:
     """Set runs that were carried out side by side.
 
-    Parameters
-    ----------
-    runs, done : sequence
-        The runs and what they gave.
-    task : Task
-        The task of the first.
-    target, factor : float
-        The target loss; none: `factor` x that of dense SGD.
-    stopped : bool
-        See `Compared`.
+    The target is `target`, or else `factor` x the final loss of dense SGD, the mean of
+    its seeds; `task` is that of the first run.
     """
     first, says = runs[0], "given"
     if target is None:

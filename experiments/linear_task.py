@@ -52,21 +52,10 @@ class _Examples:
 
 @dataclass(frozen=True)
 class LogisticOracle(_Examples):
-    """Binary logistic regression on one worker's data, labels −1 and +1.
+    """Binary logistic regression on one worker's data, labels −1 and +1 (float32).
 
-    ℓ(θ; x, y) = log(1 + exp(−y xᵀθ)) + λ/2 ‖θ‖²; minibatches are drawn without
-    replacement.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, p), float32
-        Features with a constant-1 column.
-    y : ndarray, shape (n,), float32
-        Labels.
-    batch_size : int
-        Examples a minibatch.
-    l2 : float
-        λ.
+    ℓ(θ; x, y) = log(1 + exp(−y xᵀθ)) + λ/2 ‖θ‖²; `x` of shape (n, p) has a constant-1
+    column; minibatches of `batch_size` are drawn without replacement; `l2` is λ.
     """
 
     x: F32
@@ -97,22 +86,9 @@ class LogisticOracle(_Examples):
 
 @dataclass(frozen=True)
 class SoftmaxOracle(_Examples):
-    """Multinomial logistic regression on one worker's data, labels 0 to C − 1.
+    """Multinomial logistic regression on one worker's data, labels 0 to C − 1 (int64).
 
-    θ is the (p, C) weight matrix, flattened by rows.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, p), float32
-        Features with a constant-1 column.
-    y : ndarray, shape (n,), int64
-        Labels.
-    classes : int
-        C.
-    batch_size : int
-        Examples a minibatch.
-    l2 : float
-        λ.
+    θ is the (p, C) weight matrix, flattened by rows; all else as in `LogisticOracle`.
     """
 
     x: F32

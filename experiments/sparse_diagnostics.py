@@ -97,25 +97,16 @@ class SparseRun:
 
     Parameters
     ----------
-    oracles : sequence of Oracle
-        One for each device.
-    theta : ndarray, shape (p,)
-        w^(0).
-    steps : int
-        H.
-    learning_rate : float
-        η.
+    oracles, theta : sequence of Oracle, and ndarray, shape (p,)
+        One for each device, and w^(0).
+    steps, learning_rate : int and float
+        H and η.
     top_k : sequence of float or int
         Shares (below 1) or numbers k_m, cycled over the devices.
     schedule : BatchSchedule, optional
         Minibatches; left out, the oracles' own.
     seed : int (default: 0)
         Seed of the minibatches.
-
-    Raises
-    ------
-    ValueError
-        If H, η, a k or the schedule is out of range.
     """
 
     def __init__(
@@ -233,12 +224,7 @@ class SparseRun:
     def points(self, h: int, away: F64) -> F64:
         """Return the ŵ_m of local iteration h of the last round, shape (M, p).
 
-        Parameters
-        ----------
-        h : int
-            0 to H − 1.
-        away : ndarray, shape (p,)
-            Where a device is that was not asked: at the w of the round.
+        A device that was not asked is at `away`, the w of the round.
         """
         return np.stack(
             [d.local.points[h] if d.local.points else away for d in self.devices]

@@ -85,17 +85,8 @@ def human_bytes(n: float) -> str:
 def display_name(run: Mapping[str, Any]) -> str:
     """Return the name of a run as tables and legends show it.
 
-    Parameters
-    ----------
-    run : Mapping[str, Any]
-        A run of the summary, or a row of the history. ``method`` is needed;
-        ``codec`` and ``memory`` default to ``"dense"`` and ``"innovation"``.
-
-    Returns
-    -------
-    str
-        The method's name, with the codec where the uploads are not dense and the
-        memory where it is of gradients. Of a cycle of codecs the first is named.
+    The method's name, with the codec where the uploads are not dense and the memory where
+    it is of gradients. Of a cycle of codecs the first is named.
 
     Examples
     --------
@@ -152,18 +143,10 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def comparison_table(summary: Mapping[str, Any]) -> Table:
-    """Set the runs of a comparison against the dense SGD run.
+    """Set the runs of a summary of ``compare`` against the dense SGD run.
 
-    Parameters
-    ----------
-    summary : mapping
-        The summary that ``python -m experiments compare`` writes.
-
-    Returns
-    -------
-    rich.table.Table
-        One row per run, no wider than 100 columns; of several seeds the mean, and the
-        standard deviation beneath.
+    One row per run, no wider than 100 columns; of several seeds the mean, and the
+    standard deviation beneath.
     """
     groups = grouped(summary["runs"])
     reference = next((g for g in groups if _is_dense_sgd(g[0])), None)
@@ -208,11 +191,11 @@ def _caption(
         text = f"target loss {target:.4g}"
         if summary.get("target_is"):
             text += f": {summary['target_is']}"
-        text += "; to target: up to the first evaluated loss that is not above it"
+        text += "\nto target: up to the first evaluated loss at or below it"
     if summary.get("seeds", 1) > 1:
-        text += "; mean and standard deviation of the seeds"
+        text += "\nmean and standard deviation of the seeds"
     if reference is None:
-        return f"{text}; no dense SGD run to compare with"
+        return f"{text}\nno dense SGD run to compare with"
     text += "\nx fewer, x less: dense SGD's figure to target over the run's"
     if any(WHOLE_RUN in row[_RATIO] for row in rows):
         text += (

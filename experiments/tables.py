@@ -50,12 +50,7 @@ def band(
 ) -> list[Row]:
     """Return a row for each evaluation that all seeds have.
 
-    Parameters
-    ----------
-    histories : sequence of sequence of dict
-        The rows of each seed.
-    means : sequence of str
-        Columns of which the mean is kept; of loss and accuracy their range as well.
+    Of the columns `means` the mean is kept; of loss and accuracy their range as well.
     """
     rows = []
     for at in zip(*histories, strict=False):

@@ -81,14 +81,8 @@ def build_task(
 
     Parameters
     ----------
-    name : str
-        Name of the data set.
-    workers : int
-        M.
-    scheme : str
-        ``iid``, ``by-label``, ``natural`` or ``dirichlet:A``.
-    batch : Batch
-        Minibatch size.
+    name, workers, scheme, batch : str, int, str and Batch
+        The data, M, and see `experiments.data.partition`.
     seed : int (default: 0)
         Seed of the partition and of a network's initial weights.
     l2 : float (default: 1e-5)

@@ -77,14 +77,7 @@ def check(run: Run, task: Task) -> None:
 def train(run: Run, task: Task, progress: Progress = lambda: None) -> Trained:
     """Carry out a run on its task; one that diverges ends early.
 
-    Parameters
-    ----------
-    run : Run
-        What to run.
-    task : Task
-        The task that `run` names, built.
-    progress : callable
-        Called after every round.
+    `progress` is called after every round.
     """
     memory, codec = run.memory_and_codec
     oracles, steps = zip(*(wrap(oracle, run) for oracle in task.oracles), strict=True)

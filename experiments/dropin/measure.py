@@ -68,23 +68,11 @@ def _measure(
 
 
 def run(apps: Apps, data: Path, scratch: Path, **changes: Any) -> dict[str, Any]:
-    """Run a project in this process and return what it sent and how good it became.
+    """Run a project in this process; return what it sent and how good it became.
 
-    Parameters
-    ----------
-    apps : Apps
-        The project.
-    data : Path
-        Folder of the MNIST files.
-    scratch : Path
-        Where the project saves its model.
-    **changes
-        Changes of the project's configuration, ``_`` for ``-`` in the names.
-
-    Returns
-    -------
-    dict
-        The columns of `Row` from ``rounds`` on.
+    `data` is the folder of the MNIST files, `scratch` where the project saves its model;
+    `changes` are those of the project's configuration, ``_`` for ``-`` in the names. The
+    result are the columns of `Row` from ``rounds`` on.
     """
     import torch
 
@@ -120,11 +108,6 @@ class Counter:
     """A ClientApp that counts the training messages of the one in it.
 
     An upload is a reply with something in its arrays; its payload is these arrays.
-
-    Parameters
-    ----------
-    app : ClientApp
-        The app of the nodes.
     """
 
     def __init__(self, app: ClientApp) -> None:

@@ -78,10 +78,7 @@ _CASTS: dict[str, Any] = {f.name: f.type for f in fields(Row)}
 def interval(differences: Sequence[float]) -> tuple[float, float]:
     """Return mean and half width of Student's 95 % confidence interval.
 
-    Parameters
-    ----------
-    differences : sequence of float
-        Two to ten of them, one for each seed.
+    There must be two to ten differences, one for each seed.
 
     Examples
     --------

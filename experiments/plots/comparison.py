@@ -40,15 +40,6 @@ Rows = Sequence[Mapping[str, Any]]
 def plot_comparison(history: Rows, summary: Mapping[str, Any], out: Path) -> list[Path]:
     """Write the figures of a comparison as PNG files; return them.
 
-    Parameters
-    ----------
-    history : sequence of mapping
-        One row per run and evaluated round.
-    summary : mapping
-        The summary of the same comparison.
-    out : Path
-        The folder to write to, made if it is missing.
-
     Raises
     ------
     ValueError

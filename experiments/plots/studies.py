@@ -45,17 +45,8 @@ def workers(
 ) -> Path:
     """Plot uploads to a target against M, mean and range of the seeds.
 
-    Parameters
-    ----------
-    title, caption : str
-        Of the figure.
-    counts : sequence of int
-        The numbers M.
-    found : mapping of str to tuple
-        For each label the method, and for each M the uploads of each seed; an M where
-        one seed missed the target is not shown.
-    path : Path
-        Where to.
+    `found` has for each label the method, and for each M the uploads of each seed; an M
+    where one seed missed the target is not shown.
     """
     figure, (axes,) = new_figure(title, caption, 1, list(found))
     reached = False

@@ -26,17 +26,10 @@ INK, GREY, RED, BLUE = "#222222", "#666666", "#D55E00", "#0072B2"
 
 @dataclass(frozen=True)
 class Style:
-    """How the curves of one method look.
+    """How the curves of one method look: the same colour and marker everywhere.
 
-    Attributes
-    ----------
-    colour, marker : str
-        Of all the method's curves.
-    dash : int
-        Where the method's first curve is in `DASHES`.
-    width, size : float
-        Of the line and of the markers, in points. Of two methods whose curves tend to
-        coincide, the one drawn first is the wider and the other is dashed.
+    `dash` is where its first curve is in `DASHES`; `width` and `size` are points. Of two
+    methods whose curves tend to coincide, the one drawn first is the wider.
     """
 
     colour: str

@@ -46,10 +46,8 @@ class Entry:
 
     Attributes
     ----------
-    label : str
-        What tables and legends call it; unique within the study.
-    plots : tuple of str
-        The plots that show it.
+    label, plots : str, and tuple of str
+        What tables and legends call it, unique within the study; the plots with it.
     colour : str, optional
         Its colour, instead of the method's.
     base : str, optional
@@ -57,7 +55,7 @@ class Entry:
     learning_rates : tuple of float
         The grid to choose from; empty: the parameter ``learning_rate`` is used.
     parameters : mapping
-        Parameters of its jobs that differ from the study's.
+        Parameters of its runs that differ from the study's.
     """
 
     label: str
@@ -219,18 +217,9 @@ def names(folder: Path = CONFIGS) -> list[str]:
 def load(
     name: str, *, quick: bool = False, seeds: int | None = None, folder: Path = CONFIGS
 ) -> Study:
-    """Read and check a study.
+    """Read and check the study of the file ``name.toml`` in `folder`.
 
-    Parameters
-    ----------
-    name : str
-        Stem of the TOML file.
-    quick : bool
-        Whether to apply the ``[quick]`` table.
-    seeds : int, optional
-        Instead of the file's number of seeds.
-    folder : Path
-        Where the files are.
+    `quick` applies its ``[quick]`` table, `seeds` replaces its number of seeds.
 
     Raises
     ------

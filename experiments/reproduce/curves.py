@@ -155,21 +155,7 @@ def _with_rate(history: list[Row], workers: int) -> list[dict[str, Any]]:
 def plot(
     study: Study, place: Place, rows: Sequence[Row], target: float | None, out: Path
 ) -> list[Path]:
-    """Write the plots of a place, one for each name in the runs' ``plots``.
-
-    Parameters
-    ----------
-    study : Study
-        Title, caption, panels and runs.
-    place : Place
-        The data set and partition.
-    rows : sequence of dict
-        The place's rows of ``curves.csv``.
-    target : float, optional
-        Loss to draw a line at.
-    out : Path
-        The folder.
-    """
+    """Write the plots of a place, one for each name in the runs' ``plots``."""
     written = []
     for name in dict.fromkeys(p for run in study.runs for p in run.plots):
         runs = [run for run in study.runs if name in run.plots]

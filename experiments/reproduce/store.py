@@ -25,21 +25,10 @@ Say = Callable[[str], None]
 class Store:
     """A folder of results.
 
-    A file is written whole or not at all, so that an interrupted run leaves only
-    results that are good; a damaged file is as good as none.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the files are.
-    resume : bool (default: True)
-        Whether to use what is there; False computes everything anew.
-    data_dir : Path, optional
-        Where the data files are.
-    planned : int (default: 0)
-        How many results will be asked for, for the estimate of the time left.
-    say : callable
-        Is given a line for each result that was computed.
+    A file is written whole or not at all, so that an interrupted run leaves only results
+    that are good; a damaged file is as good as none. Without `resume` all is computed
+    anew; `planned` is how many results will be asked for, for the estimate of the time
+    left; `say` is given a line for each result that was computed.
     """
 
     def __init__(
@@ -75,14 +64,7 @@ class Store:
     ) -> Result:
         """Return the result that `spec` determines, computed only if it is not there.
 
-        Parameters
-        ----------
-        spec : mapping
-            Everything that determines the result, JSON-ready.
-        name : str
-            What the progress calls it.
-        compute : callable
-            Makes the result, JSON-ready.
+        `spec` and the result are JSON-ready; `name` is what the progress calls it.
         """
         key = key_of(spec)
         path = self.folder / f"{key}.json"

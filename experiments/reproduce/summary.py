@@ -14,14 +14,9 @@ _HEAD = (
 
 
 def markdown(runs: Sequence[Row], bases: Mapping[str, str] | None = None) -> str:
-    """Return one table for each data set and partition.
+    """Return one table for each data set and partition, from the rows of ``runs.csv``.
 
-    Parameters
-    ----------
-    runs : sequence of dict
-        The rows of ``runs.csv``.
-    bases : mapping, optional
-        The run that a run is compared with, where it is not the first of its place.
+    A run is compared with that in `bases`, or else with the first of its place.
     """
     places = dict.fromkeys((r["dataset"], r["partition"]) for r in runs)
     parts = []

@@ -22,19 +22,8 @@ class Problem:
     """Logistic regression on M workers, plus λ Σ θ²/(1 + θ²) or λ/2 ‖θ‖².
 
     The logistic part has bounded gradients, so that Assumptions 1 to 4 hold at every θ.
-
-    Parameters
-    ----------
-    x : ndarray, shape (M, n, p)
-        Features.
-    y : ndarray, shape (M, n)
-        Labels −1 and +1.
-    weight : float
-        λ.
-    regulariser : {"nonconvex", "convex"}
-        Which.
-    batch : int
-        Examples a minibatch, drawn independently of one another.
+    `x` of shape (M, n, p) are features, `y` labels −1 and +1, `weight` is λ, and `batch`
+    how many examples a minibatch has, drawn independently of one another.
     """
 
     x: F64
@@ -205,18 +194,9 @@ class OneSided:
 
 @dataclass(frozen=True)
 class Constants:
-    """What the bounds depend on.
+    """What the bounds depend on: L, M, D, Σ_m σ_m² and L(θ^0) − L*.
 
-    Attributes
-    ----------
-    smoothness : float
-        L.
-    workers, max_delay : int
-        M and D.
-    variance : float
-        Σ_m σ_m², or Σ_m (σ_m² + σ_Q²/2) under quantization.
-    start : float
-        L(θ^0) − L*.
+    Under quantization the variance is Σ_m (σ_m² + σ_Q²/2).
     """
 
     smoothness: float
@@ -269,16 +249,9 @@ def gamma(
 
 
 def lyapunov(excess: F64, thetas: F64, weights: F64) -> F64:
-    """Return V^0 ... V^K of (32).
+    """Return V^0 ... V^K of (32); θ^{−d} = θ^0.
 
-    Parameters
-    ----------
-    excess : ndarray, shape (K + 1,)
-        L(θ^k) − L*.
-    thetas : ndarray, shape (K + 1, p)
-        θ^0 ... θ^K; θ^{−d} = θ^0.
-    weights : ndarray, shape (D,)
-        γ_1 ... γ_D.
+    `excess` is L(θ^k) − L*, `thetas` θ^0 ... θ^K, `weights` γ_1 ... γ_D.
     """
     squares = np.square(np.diff(thetas, axis=0)).sum(axis=1)
     past = np.convolve(squares, weights)[: len(squares)]

@@ -122,7 +122,7 @@ def test_one_run_alone_its_accuracy_unknown_makes_a_table() -> None:
 
 def test_the_table_says_what_the_target_is() -> None:
     text = " ".join(render(of().summary).split())
-    assert "target loss 0.35: given; to target: up to the first evaluated" in text
+    assert "target loss 0.35: given to target: up to the first evaluated" in text
     text = " ".join(render(of(target=None).summary).split())
     assert "1.02 x dense SGD's final loss" in text
     assert "no target loss" in render(of("wk2", target=None).summary)
