@@ -38,9 +38,9 @@ _EVALUATED_ELSE = (500, 500)
 class NetworkTask:
     """A network on a data set, spread over workers; an `experiments.tasks.Task`.
 
-    `train` and `test` are a fixed part of the workers' and of the test examples: a whole
-    data set would take longer to evaluate than many rounds take. The oracles share one
-    module; `notes` says how it was made, and the sizes of `train` and `test`.
+    `train` and `test` are a fixed part of the workers' and of the test examples: a
+    whole data set would take longer to evaluate than many rounds take. The oracles
+    share one module; `notes` says how it was made, and the sizes of `train` and `test`.
     """
 
     oracles: Sequence[TorchOracle]

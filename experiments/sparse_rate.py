@@ -70,7 +70,7 @@ class RateProblem:
         return gradient.astype(np.float32)
 
     def squares(self, points: F64) -> tuple[F64, F64]:
-        """Return ‖∇F‖² and E‖∇f(w; ξ) − ∇F‖², ξ one example, at points of shape (N, p)."""
+        """Return ‖∇F‖² and E‖∇f(w; ξ) − ∇F‖², ξ one example, at points (N, p)."""
         slopes = self._slopes(points @ self.signed.T)
         mean = slopes @ self.signed / self.num_examples
         norms = np.sum(self.signed**2, axis=1)

@@ -85,8 +85,8 @@ def human_bytes(n: float) -> str:
 def display_name(run: Mapping[str, Any]) -> str:
     """Return the name of a run as tables and legends show it.
 
-    The method's name, with the codec where the uploads are not dense and the memory where
-    it is of gradients. Of a cycle of codecs the first is named.
+    The method's name, with the codec where the uploads are not dense and the memory
+    where it is of gradients. Of a cycle of codecs the first is named.
 
     Examples
     --------

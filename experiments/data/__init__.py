@@ -58,9 +58,9 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
     """Load the data of a linear model.
 
     digits: 8x8 digits, 10 classes, every 6th example is test. mnist35: MNIST 3 (+1)
-    against 5 (-1). ijcnn1: as distributed. covtype: label 2 (+1) against 1 (-1), columns
-    min-max scaled, every 10th example is test. synthetic-N: N made-up examples of two
-    classes. `data_dir` is searched before the folder that ``LASG_DATA`` names.
+    against 5 (-1). ijcnn1: as distributed. covtype: label 2 (+1) against 1 (-1),
+    columns min-max scaled, every 10th example is test. synthetic-N: N made-up examples
+    of two classes. `data_dir` is searched before the folder that ``LASG_DATA`` names.
 
     Raises
     ------
@@ -80,8 +80,8 @@ def load_network_data(name: str, data_dir: Path | None = None) -> NetworkData:
     """Load the data of a network; errors as in `load`.
 
     mnist: as distributed. shakespeare: characters, by speaking role; every tenth
-    sequence of a role is test. tiny-imagenet: test is the validation part. For the others
-    see `experiments.data.made_up`.
+    sequence of a role is test. tiny-imagenet: test is the validation part. For the
+    others see `experiments.data.made_up`.
     """
     if name in made_up.LOADERS:
         return made_up.LOADERS[name](data_dir)

@@ -24,10 +24,10 @@ def partition(
         Number of parts M, 1 <= M <= n.
     scheme : str
         "iid": a random permutation cut into nearly equal parts. "by-label": a stable
-        sort by label cut into nearly equal parts. "dirichlet:A": each class is spread in
-        proportions drawn from a symmetric Dirichlet(A), drawn again until no part is
-        empty. "natural": the `workers` largest labels, each a part of its own; the other
-        examples are left out.
+        sort by label cut into nearly equal parts. "dirichlet:A": each class is spread
+        in proportions drawn from a symmetric Dirichlet(A), drawn again until no part is
+        empty. "natural": the `workers` largest labels, each a part of its own; the
+        other examples are left out.
     seed : int
         Seed of the random draws.
 

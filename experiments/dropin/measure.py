@@ -70,9 +70,9 @@ def _measure(
 def run(apps: Apps, data: Path, scratch: Path, **changes: Any) -> dict[str, Any]:
     """Run a project in this process; return what it sent and how good it became.
 
-    `data` is the folder of the MNIST files, `scratch` where the project saves its model;
-    `changes` are those of the project's configuration, ``_`` for ``-`` in the names. The
-    result are the columns of `Row` from ``rounds`` on.
+    `data` is the folder of the MNIST files, `scratch` where the project saves its
+    model; `changes` are those of the project's configuration, ``_`` for ``-`` in the
+    names. The result are the columns of `Row` from ``rounds`` on.
     """
     import torch
 

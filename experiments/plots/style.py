@@ -28,8 +28,8 @@ INK, GREY, RED, BLUE = "#222222", "#666666", "#D55E00", "#0072B2"
 class Style:
     """How the curves of one method look: the same colour and marker everywhere.
 
-    `dash` is where its first curve is in `DASHES`; `width` and `size` are points. Of two
-    methods whose curves tend to coincide, the one drawn first is the wider.
+    `dash` is where its first curve is in `DASHES`; `width` and `size` are points. Of
+    two methods whose curves tend to coincide, the one drawn first is the wider.
     """
 
     colour: str

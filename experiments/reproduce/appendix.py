@@ -15,8 +15,8 @@ from ..sparse_diagnostics import Iteration, SparseRun
 from ..sparse_rate import rate_problem, rate_rows, slope
 from ..tasks import Batch, Task, build_task
 from . import curves, grid
-from .config import Study
 from .store import Store
+from .study import Study
 
 _LEMMAS = (
     "Digits by label, M = 10, softmax regression, H = 5, η = 0.1, k_m of 1, 2, 5 and "

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..run import LOCAL
-from .config import Entry, Place, Study
+from .study import Entry, Place, Study
 
 
 def of(study: Study, *parts: str) -> str:

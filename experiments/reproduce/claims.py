@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from .. import tables
 from ..tables import Row
-from .config import ConfigError, Study
 from .store import Store
+from .study import ConfigError, Study
 
 Value = Literal["ratio", "difference"]
 CsvRow = dict[str, str]

@@ -10,8 +10,8 @@ from ..plots.style import save
 from ..tables import Row
 from ..training import COUNTS, to_target
 from . import captions, grid, summary
-from .config import Entry, Place, Study
 from .store import Result, Store
+from .study import Entry, Place, Study
 
 planned = grid.planned
 

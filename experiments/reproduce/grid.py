@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable
 
 from ..training import to_target
-from .config import Entry, Place, Study
 from .store import Result, Store
+from .study import Entry, Place, Study
 
 Cost = Callable[[Result], float]
 """What the best learning rate makes smallest."""

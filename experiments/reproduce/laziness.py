@@ -18,8 +18,8 @@ from .. import tables
 from ..run import Run
 from ..tables import Row
 from ..training import task_of
-from .config import Study
 from .store import Store
+from .study import Study
 
 D_MAX = 10
 _REPEATS = 3

@@ -25,10 +25,10 @@ Say = Callable[[str], None]
 class Store:
     """A folder of results.
 
-    A file is written whole or not at all, so that an interrupted run leaves only results
-    that are good; a damaged file is as good as none. Without `resume` all is computed
-    anew; `planned` is how many results will be asked for, for the estimate of the time
-    left; `say` is given a line for each result that was computed.
+    A file is written whole or not at all, so that an interrupted run leaves only
+    results that are good; a damaged file is as good as none. Without `resume` all is
+    computed anew; `planned` is how many results will be asked for, for the estimate of
+    the time left; `say` is given a line for each result that was computed.
     """
 
     def __init__(

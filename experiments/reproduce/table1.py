@@ -19,8 +19,8 @@ from ..run import Run
 from ..tables import Row
 from ..tasks import LogisticOracle
 from . import captions
-from .config import Study
 from .store import Result, Store
+from .study import Study
 
 EXAMPLES, BATCH = 50, 5
 MEMORIES: tuple[ServerMemory, ...] = ("per-worker", "sum-only")

@@ -1,7 +1,8 @@
 """One run of a theorem: what is measured, and what the theorem states for it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -87,15 +88,8 @@ def _theorem_3(case: Case, options: Any) -> list[Row]:
     known = Constants(problem.smoothness, workers, delay, problem.variance, start)
     thetas, uploads = trajectory(problem, case, step, options)
     excess = problem.loss(thetas) - problem.least_loss
-    return [
-        {
-            "K": int(k),
-            "measured": _around(excess, k),
-            "stated": known.excess(problem.mu, step.k0, k),
-            "uploads": uploads,
-        }
-        for k in _checkpoints(case.rounds)
-    ]
+    stated = partial(known.excess, problem.mu, step.k0)
+    return _checkpoints(case.rounds, partial(_around, excess), stated, uploads)
 
 
 def _one_sided(case: Case, options: Any) -> list[Row]:
@@ -109,25 +103,15 @@ def _one_sided(case: Case, options: Any) -> list[Row]:
     excess = problem.excess(thetas[:, 0])
     variance = problem.variance(thetas[:, 0])
     known = Constants(smoothness, 1, delay, variance, float(excess[0]))
-    return [
-        {
-            "K": int(k),
-            "measured": _around(excess, k),
-            "stated": known.excess(smoothness, step.k0, k),
-            "uploads": uploads,
-        }
-        for k in _checkpoints(case.rounds)
-    ]
+    stated = partial(known.excess, smoothness, step.k0)
+    return _checkpoints(case.rounds, partial(_around, excess), stated, uploads)
 
 
 def _lyapunov(case: Case, options: Any) -> list[Row]:
     """V^k beside what (33), summed up, allows with (50): V^0 − Σ (η/2)‖∇L‖² + kRη²."""
     problem = problem_of("1", options)
-    workers, delay, smoothness = (
-        options["workers"],
-        options["max_delay"],
-        problem.smoothness,
-    )
+    workers, delay = options["workers"], options["max_delay"]
+    smoothness = problem.smoothness
     step = square_root_step(options["c_eta"], case.rounds, smoothness, workers, delay)
     c = 0.0
     if case.method != "sgd":
@@ -140,15 +124,8 @@ def _lyapunov(case: Case, options: Any) -> list[Row]:
     known = Constants(smoothness, workers, delay, problem.variance, 0.0)
     descent = step(0) / 2 * np.concatenate([[0.0], np.cumsum(squares[:-1])])
     noise = known.noise() * step(0) ** 2 * np.arange(len(values))
-    return [
-        {
-            "K": int(k),
-            "measured": float(values[k]),
-            "stated": float(values[0] - descent[k] + noise[k]),
-            "uploads": uploads,
-        }
-        for k in _checkpoints(case.rounds)
-    ]
+    allowed = values[0] - descent + noise
+    return _checkpoints(case.rounds, values.__getitem__, allowed.__getitem__, uploads)
 
 
 def trajectory(
@@ -168,15 +145,8 @@ def trajectory(
         "ps": PS(c, delay, delay, smoothness=problem.local_smoothness),
     }
     start = np.zeros(problem.size)
-    return _run(
-        problem.oracles(),
-        rules[case.method],
-        step,
-        case.rounds,
-        case.seed,
-        start,
-        codec,
-    )
+    rule = rules[case.method]
+    return _run(problem.oracles(), rule, step, case.rounds, case.seed, start, codec)
 
 
 def _run(
@@ -208,10 +178,23 @@ def _run(
     return np.array(thetas, np.float64), share
 
 
-def _checkpoints(rounds: int) -> list[int]:
-    """Return rounds equally far apart on a logarithmic axis, the last included."""
+def _checkpoints(
+    rounds: int,
+    measured: Callable[[int], float],
+    stated: Callable[[int], float],
+    uploads: float,
+) -> list[Row]:
+    """Return rows equally far apart on a logarithmic axis, the last round included."""
     points = np.unique(np.geomspace(5, rounds, POINTS).astype(int))
-    return [int(k) for k in points]
+    return [
+        {
+            "K": k,
+            "measured": float(measured(k)),
+            "stated": float(stated(k)),
+            "uploads": uploads,
+        }
+        for k in points.tolist()
+    ]
 
 
 def _around(values: F64, k: int) -> float:

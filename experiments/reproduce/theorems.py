@@ -11,8 +11,8 @@ from .. import tables
 from ..plots import studies
 from ..tables import Row
 from . import captions
-from .config import Study
 from .store import Store
+from .study import Study
 from .theorem_runs import Case, measure
 
 LAZY = ("wk1", "wk2", "ps")

@@ -22,8 +22,8 @@ class Problem:
     """Logistic regression on M workers, plus λ Σ θ²/(1 + θ²) or λ/2 ‖θ‖².
 
     The logistic part has bounded gradients, so that Assumptions 1 to 4 hold at every θ.
-    `x` of shape (M, n, p) are features, `y` labels −1 and +1, `weight` is λ, and `batch`
-    how many examples a minibatch has, drawn independently of one another.
+    `x` of shape (M, n, p) are features, `y` labels −1 and +1, `weight` is λ, and
+    `batch` how many examples a minibatch has, drawn independently of one another.
     """
 
     x: F64

@@ -9,8 +9,8 @@ from ..plots import studies
 from ..run import Run
 from ..tables import Row
 from . import captions
-from .config import ConfigError, Entry, Place, Study
 from .store import Result, Store
+from .study import ConfigError, Entry, Place, Study
 
 
 def planned(study: Study) -> int:
@@ -37,10 +37,10 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
     written = [out / "runs.csv", out / "summary.md"]
     for place in study.places:
         here = [
-            _row(study, place, run, workers, iterations, seed, store)
+            _row(study, run_of(study, place, entry, *size, seed), entry.label, store)
             for seed in range(study.seeds)
-            for workers, iterations in sizes(study)
-            for run in study.runs
+            for size in sizes(study)
+            for entry in study.runs
         ]
         rows += here
         path = out / f"{place.dataset}-{place.partition}.png"
@@ -70,22 +70,14 @@ def sizes(study: Study) -> list[tuple[int, int]]:
     return list(zip(workers, iterations, strict=True))
 
 
-def _row(
-    study: Study,
-    place: Place,
-    run: Entry,
-    workers: int,
-    iterations: int,
-    seed: int,
-    store: Store,
-) -> Row:
-    result = store.run(run_of(study, place, run, workers, iterations, seed))
+def _row(study: Study, run: Run, label: str, store: Store) -> Row:
+    result = store.run(run)
     return {
-        "dataset": place.dataset,
-        "partition": place.partition,
-        "run": run.label,
-        "workers": workers,
-        "seed": seed,
+        "dataset": run.dataset,
+        "partition": run.partition,
+        "run": label,
+        "workers": run.workers,
+        "seed": run.seed,
         "target": study.target,
         **first_at(result, study.options["y"], study.target or 0.0),
         "final_loss": result["totals"]["final_loss"],

@@ -14,8 +14,8 @@ from experiments import tables, training
 from experiments.__main__ import app
 from experiments.reproduce import captions, config, curves, grid, store, summary
 from experiments.reproduce.command import module_of
-from experiments.reproduce.config import ConfigError, Study
 from experiments.reproduce.store import Store, key_of
+from experiments.reproduce.study import ConfigError, Study
 from experiments.run import Run
 
 SMALL = """

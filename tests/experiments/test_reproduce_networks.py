@@ -13,8 +13,8 @@ from experiments.__main__ import app
 from experiments.batches import Batch
 from experiments.data import NetworkData, load_network_data, made_up
 from experiments.reproduce import command, config, workers
-from experiments.reproduce.config import ConfigError
 from experiments.reproduce.store import Store
+from experiments.reproduce.study import ConfigError
 
 MADE_UP = tuple(n for n in made_up.LOADERS if n.startswith("synthetic-"))
 

@@ -10,7 +10,7 @@ import pytest
 from experiments import tables
 from experiments.reproduce import claims, config, theorem_runs, theorems
 from experiments.reproduce.claims import Claim
-from experiments.reproduce.config import ConfigError
+from experiments.reproduce.study import ConfigError
 from experiments.reproduce.table1 import Case, count_vectors, measure
 from experiments.reproduce.theory import (
     Constants,
