@@ -27,14 +27,6 @@ RNG = np.random.default_rng
 # --- data -----------------------------------------------------------------------
 
 
-def test_natural_parts_are_the_largest_labels() -> None:
-    labels = np.array([3, 1, 1, 2, 2, 2, 0])
-    parts = partition(labels, 2, "natural", seed=9)
-    assert [part.tolist() for part in parts] == [[3, 4, 5], [1, 2]]
-    with pytest.raises(ValueError, match="workers is 5, but there are 4 natural"):
-        partition(labels, 5, "natural", seed=0)
-
-
 def real(name: str) -> NetworkData:
     try:
         return load_network_data(name)

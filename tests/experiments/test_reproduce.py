@@ -1,7 +1,6 @@
 """The reproduction: configs, the store of results, equal CSV, and all of it, small."""
 
-import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,35 +11,13 @@ from typer.testing import CliRunner
 
 from experiments import tables, training
 from experiments.__main__ import app
-from experiments.reproduce import captions, config, curves, grid, store, summary
+from experiments.reproduce import captions, config, curves, grid, summary
 from experiments.reproduce.command import module_of
-from experiments.reproduce.store import Store, key_of
+from experiments.reproduce.store import Store
 from experiments.reproduce.study import ConfigError, Study
 from experiments.run import Run
 
-SMALL = """
-title = "A small study"
-seeds = 2
-[parameters]
-learning_rate = 0.3
-iterations = 30
-[datasets.digits]
-workers = 3
-batch_size = 8
-[[runs]]
-method = "sgd"
-[[runs]]
-method = "wk2"
-[[runs]]
-method = "wk2"
-codec = "qsgd:bits=4"
-memory = "gradient"
-"""
-
-
-def small(folder: Path, text: str = SMALL, **options: Any) -> Study:
-    (folder / "small.toml").write_text(text)
-    return config.load("small", folder=folder, **options)
+from .small_study import SMALL, small, texts
 
 
 def invoke(*arguments: str) -> Any:
@@ -117,124 +94,6 @@ def test_c_in_units_of_the_step(tmp_path: Path) -> None:
     assert study.run(study.places[0], study.runs[1], 0).c == pytest.approx(4 / 0.09)
 
 
-# --- the store -------------------------------------------------------------------
-
-
-def counted(monkeypatch: pytest.MonkeyPatch, limit: int = 10**9) -> list[str]:
-    """Count the runs; the one after `limit` is interrupted."""
-    ran: list[str] = []
-    original = training.train
-
-    def train(run: Run, task: Any) -> Any:
-        if len(ran) == limit:
-            raise KeyboardInterrupt
-        ran.append(str(run))
-        return original(run, task)
-
-    monkeypatch.setattr(training, "train", train)
-    return ran
-
-
-def texts(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".csv"}
-
-
-def test_an_interrupted_run_goes_on_where_it_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = small(tmp_path)
-    curves.produce(study, Store(tmp_path / "whole"), tmp_path / "a")
-    with monkeypatch.context() as patch:
-        first = counted(patch, limit=4)
-        with pytest.raises(KeyboardInterrupt):
-            curves.produce(study, Store(tmp_path / "cache"), tmp_path / "b")
-    assert not (tmp_path / "b" / "runs.csv").exists()
-    second = counted(monkeypatch)
-    curves.produce(study, Store(tmp_path / "cache"), tmp_path / "b")
-    assert len(first) == 4
-    assert len(second) == 2
-    assert not set(first) & set(second)
-    assert texts(tmp_path / "a") == texts(tmp_path / "b") != {}
-
-
-def test_a_changed_plot_trains_nothing_and_a_changed_parameter_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study, out = small(tmp_path), tmp_path / "out"
-    curves.produce(study, Store(tmp_path / "cache"), out)
-    before = (out / "digits-iid.png").read_bytes()
-    ran = counted(monkeypatch)
-    other = replace(study, title="Another", panels=("bits:accuracy",))
-    curves.produce(other, Store(tmp_path / "cache"), out)
-    assert ran == []
-    assert (out / "digits-iid.png").read_bytes() != before
-    more = replace(study, parameters={**study.parameters, "iterations": 20})
-    curves.produce(more, Store(tmp_path / "cache"), out)
-    assert len(ran) == 6
-
-
-def test_no_resume_computes_everything_once_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = small(tmp_path)
-    curves.produce(study, Store(tmp_path / "cache"), tmp_path / "a")
-    ran = counted(monkeypatch)
-    again = Store(tmp_path / "cache", resume=False)
-    curves.produce(study, again, tmp_path / "b")
-    again.run(study.run(study.places[0], study.runs[0], 0))  # asked for twice
-    assert len(ran) == 6
-    assert texts(tmp_path / "a") == texts(tmp_path / "b")
-
-
-@pytest.mark.parametrize("damage", ["", "{", '{"spec": 1}', "[]", "null"])
-def test_a_damaged_result_is_computed_anew(damage: str, tmp_path: Path) -> None:
-    kept = Store(tmp_path)
-    spec = {"kind": "test"}
-    assert kept.get(spec, "x", lambda: {"value": 1}) == {"value": 1}
-    (path,) = tmp_path.iterdir()
-    path.write_text(damage)
-    assert kept.get(spec, "x", lambda: {"value": 2}) == {"value": 2}
-    assert json.loads(path.read_text())["result"] == {"value": 2}
-
-
-def test_the_format_and_every_parameter_are_part_of_the_key(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    run = Run("digits", "iid", "wk2", 3, 30, 0.3, 0, batch_size=8)
-    changed: dict[str, Any] = {
-        "dataset": "ijcnn1", "partition": "by-label", "method": "pse", "codec": "sign",
-        "memory": "gradient", "iterations": 31, "learning_rate": 0.2, "seed": 1,
-        "max_delay": 50, "d_max": 5, "c": 2.0, "workers": 4, "batch_size": 9,
-        "batch_fraction": 0.1, "local_steps": 2, "evaluate_every": 5, "proximal": 0.2,
-        "top_k": (0.02,), "batch_growth": 1.1, "initial_batch": 3,
-        "schedule": "cosine", "stop_at": 0.5,
-    }  # fmt: skip
-    assert set(changed) == {field.name for field in fields(Run)}
-    keys = {key_of(run.spec)}
-    for name, value in changed.items():
-        size = None if name == "batch_fraction" else run.batch_size
-        keys.add(key_of(replace(run, **{"batch_size": size, name: value}).spec))
-    assert len(keys) == len(changed) + 1
-    monkeypatch.setattr(store, "FORMAT", store.FORMAT + 1)
-    assert key_of(run.spec) not in keys
-
-
-def test_results_stay_where_they_are() -> None:
-    """What this key hides: a changed default, or a new field without one."""
-    run = Run("digits", "iid", "wk2", 10, 100, 0.1, 0)
-    assert key_of(run.spec) == "25e6ab8fac5029bb198c5b89a8631e13"
-    always = ("dataset", "partition", "method", "workers", "iterations",
-              "learning_rate", "seed")  # fmt: skip
-    assert set(run.spec) == {"kind", *always}
-    defaults = {f.name: f.default for f in fields(run) if f.name not in always}
-    assert defaults == {
-        "codec": "dense", "memory": "innovation", "evaluate_every": 10,
-        "local_steps": 1, "max_delay": 100, "d_max": 10, "c": None, "batch_size": None,
-        "batch_fraction": None, "proximal": 0.1, "top_k": (0.01,), "batch_growth": 1.0,
-        "initial_batch": None, "schedule": "constant", "stop_at": None,
-    }  # fmt: skip
-
-
 def test_sgd_takes_no_local_steps_whatever_the_study_says(tmp_path: Path) -> None:
     with_steps = SMALL.replace("iterations = 30", "iterations = 30\nlocal_steps = 5")
     plain, other = small(tmp_path), small(tmp_path, with_steps)
@@ -246,15 +105,6 @@ def test_sgd_takes_no_local_steps_whatever_the_study_says(tmp_path: Path) -> Non
     assert history(plain, 0) == history(other, 0)
     last = history(other, 1)[-1]
     assert (last["iteration"], last["round"]) == (30, 6)
-
-
-def test_progress_says_how_much_time_is_left(tmp_path: Path) -> None:
-    lines: list[str] = []
-    kept = Store(tmp_path, planned=3, say=lines.append)
-    for i in range(3):
-        kept.get({"i": i}, f"job {i}", dict)
-    assert lines[0].startswith("[1/3] job 0: 0.0 s, about")
-    assert lines[2].endswith("about 0 s left")
 
 
 def test_the_summary_says_what_is_saved_and_what_misses_the_target() -> None:

@@ -74,6 +74,23 @@ def test_ten_workers_of_figure_6_are_those_of_figure_8() -> None:
         assert workers.run_of(six, place, run, 10, sizes[10], 0) in runs
 
 
+def test_the_study_of_the_cnn_has_the_papers_parameters_but_for_one() -> None:
+    study = config.load("cnn")
+    place = study.places[0]
+    runs = {entry.label: study.run(place, entry, 0) for entry in study.runs}
+    run = runs["wk2-c3"]
+    assert (run.workers, run.max_delay, run.d_max) == (10, 50, 10)
+    assert run.c == pytest.approx(3 / 0.05**2)
+    assert run.stop_at == study.target == 0.1
+    assert runs["local4-wk2-c1"].c == 1.0
+    assert len(set(runs.values())) == len(runs)
+    for entry in study.runs:
+        if entry.base is not None:  # the SGD of its own steps
+            base, own = runs[entry.base], runs[entry.label]
+            assert base.method == "sgd"
+            assert base == replace(own, method="sgd", c=None)
+
+
 # --- numbers of workers --------------------------------------------------------------
 
 
