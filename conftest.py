@@ -12,6 +12,4 @@ if not find_spec("torch"):
         "experiments/narrow_resnet.py",
         "experiments/pretraining.py",
         "experiments/network*.py",
-        "experiments/cnn_laziness.py",
-        "experiments/dropin/measure.py",
     ]

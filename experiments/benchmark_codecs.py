@@ -1,24 +1,23 @@
-"""``python -m experiments.benchmarks codecs``: speed and size of every codec."""
+"""``python -m experiments benchmarks codecs``: speed and size of every codec."""
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from lasg_flwr import wire
-from lasg_flwr.codecs import codec_from
-from lasg_flwr.coding import backend
+from lasg_flwr.codecs import codec_from, wire
+from lasg_flwr.codecs.coding import backend
 from lasg_flwr.vectors import F32
+
+from .output import show, write_json
 
 COORDINATES = 11_173_962
 """Parameters of a ResNet18 for ten classes."""
@@ -38,13 +37,11 @@ SPEED = (
     "dense",
 )
 SIZE = (*SPEED, "qsgd:bits=4,bucket=0", "qsgd:bits=4,bucket=0,entropy=range")
+_PACKAGES = ("numpy", "zstandard", "numba", "constriction")
 ONE_STREAM = ("qsgd", "uniform", "sign", "natural")
 """Codecs whose payload, with one bucket, is one symbol a coordinate."""
 
-BARS = {
-    "qsgd:bits=4": {"encode": 6.0, "decode": 4.0},
-    "topk:fraction=0.01": {"encode": 12.0},
-}
+GOALS = "qsgd:bits=4: encode <= 6, decode <= 4; topk:fraction=0.01: encode <= 12"
 
 
 def codecs(
@@ -60,11 +57,11 @@ def codecs(
     os.environ["LASG_THREADS"] = str(threads)
     x = np.random.default_rng(0).standard_normal(coordinates, np.float32)
     found: dict[str, Any] = {
-        "command": "python -m experiments.benchmarks " + " ".join(sys.argv[1:]),
+        "command": "python -m experiments " + " ".join(sys.argv[1:]),
         "coordinates": coordinates,
         "repeats": repeats,
         "threads": threads,
-        "versions": _versions(),
+        "versions": {n: version(n) for n in _PACKAGES if find_spec(n)},
         "load_average": os.getloadavg(),
         "speed": [],
         "size": [],
@@ -78,10 +75,10 @@ def codecs(
     backend.available = "numba" in found["versions"]
     for name, vector in _vectors(gradient).items():
         found["size"] += [{"vector": name, **size(spec, vector)} for spec in SIZE]
-    _print(found)
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(found, indent=2) + "\n")
+    show(f"speed: medians, beside numpy.copy; goals of the ratios: {GOALS}",
+         found["speed"])  # fmt: skip
+    show("size: bits a coordinate, header included", found["size"])
+    write_json(json_file, found)
 
 
 def speed(spec: str, x: F32, repeats: int) -> dict[str, Any]:
@@ -151,50 +148,7 @@ def _vectors(gradient: Path | None) -> dict[str, F32]:
     return found
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("numpy", "zstandard", "numba", "constriction"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def _seconds(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
-
-
-def _print(found: dict[str, Any]) -> None:
-    console = Console()
-    table = Table(title="speed: medians, beside numpy.copy of the vector")
-    table.add_column("codec", no_wrap=True)
-    for name in ("back end", "encode", "decode", "ms", "bars"):
-        table.add_column(name)
-    for row in found["speed"]:
-        table.add_row(
-            row["codec"],
-            row["back_end"],
-            f"{row['encode_ratio']:.1f} x copy",
-            f"{row['decode_ratio']:.1f} x copy",
-            f"{row['encode_ms']:.0f} / {row['decode_ms']:.0f}",
-            ", ".join(f"{k} <= {v:.0f}" for k, v in BARS.get(row["codec"], {}).items()),
-        )
-    console.print(table)
-    table = Table(title="size: bits a coordinate, header included")
-    table.add_column("vector")
-    table.add_column("codec", no_wrap=True)
-    for name in ("bits", "32 / bits", "entropy"):
-        table.add_column(name)
-    for row in found["size"]:
-        entropy = row["value_entropy"]
-        table.add_row(
-            row["vector"],
-            row["codec"],
-            f"{row['bits_per_coordinate']:.3f}",
-            f"{row['compression']:.1f}",
-            "" if entropy is None else f"{entropy:.3f}",
-        )
-    console.print(table)

@@ -1,4 +1,4 @@
-"""``python -m experiments.benchmarks``: speed and memory, side by side in one run."""
+"""``python -m experiments benchmarks``: speed and memory, side by side in one run."""
 
 import json
 import os
@@ -15,19 +15,18 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from lasg_flwr import simulate
-from lasg_flwr.oracle import Oracle
+from lasg_flwr import LasgConfig, simulate
+from lasg_flwr.config import ServerMemoryName
+from lasg_flwr.oracles.base import Oracle
+from lasg_flwr.protocol import LasgWorker
+from lasg_flwr.protocol.server import LasgServer
 from lasg_flwr.random import KeyedGenerators, keyed_generator
-from lasg_flwr.server import LasgServer
-from lasg_flwr.settings import ServerMemory
 from lasg_flwr.vectors import F32
-from lasg_flwr.worker import LasgWorker
 
 from .benchmark_codecs import codecs
 from .flower_run import flwr_run
+from .output import show, write_json
 from .tasks import Batch, Task, build_task
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -61,10 +60,16 @@ def engine(
         for kind in ("sum-only", "per-worker")
         for workers in (10, 100, 1000)
     ]
-    _print(found)
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(found, indent=2) + "\n")
+    ratios = dict(found["engine"])
+    for name in ("ratio", "ratio_to_rekeyed"):
+        ratios[name] = "{median:.2f} ({min:.2f}-{max:.2f})".format(
+            **found["engine"][name]
+        )
+    ratios |= found.get("ray", {})
+    title = "mnist35, LASG-WK2, M = 10: engine, plain NumPy loop, flwr run (Ray)"
+    show(title, [{"what": name, "found": value} for name, value in ratios.items()])
+    show("memory of the server", found["memory"])
+    write_json(json_file, found)
 
 
 def machine() -> dict[str, Any]:
@@ -182,7 +187,7 @@ def ray_against_engine(
     }
 
 
-class _Pull:
+class _Pull(Oracle):
     """A cheap oracle of any length: pulls θ towards its own constant."""
 
     num_examples = 1
@@ -199,7 +204,7 @@ class _Pull:
 
 
 def server_memory(
-    kind: ServerMemory, workers: int, size: int = 100_000, rounds: int = 2
+    kind: ServerMemoryName, workers: int, size: int = 100_000, rounds: int = 2
 ) -> dict[str, Any]:
     """Measure what a server holds after its rounds, and at most during them.
 
@@ -208,7 +213,7 @@ def server_memory(
     """
     theta = np.zeros(size, np.float32)
     tracemalloc.start()
-    server = LasgServer(theta, "sgd", server_memory=kind, step=ETA)
+    server = LasgServer(theta, LasgConfig("sgd", server_memory=kind, step=ETA))
     for m in range(workers):
         server.introduce(m, m)
     for _ in range(rounds):
@@ -226,34 +231,3 @@ def server_memory(
         "held_bytes": held,
         "peak_bytes": peak,
     }
-
-
-def _print(found: dict[str, Any]) -> None:
-    console = Console()
-    speed = Table("what", "ms a round", "ratio", title="mnist35, LASG-WK2, M = 10")
-    e = found["engine"]
-    speed.add_row("plain NumPy loop", f"{e['loop_ms_per_round']:.3f}", "1.00")
-    rekeyed = e["rekeyed_loop_ms_per_round"]
-    ratio = f"{rekeyed / e['loop_ms_per_round']:.2f}"
-    speed.add_row("the same, generators re-keyed", f"{rekeyed:.3f}", ratio)
-    spread = "{median:.2f} ({min:.2f}-{max:.2f})".format(**e["ratio"])
-    speed.add_row("engine", f"{e['engine_ms_per_round']:.3f}", spread)
-    if "ray" in found:
-        r = found["ray"]
-        ratio = f"{r['ratio_to_engine']:.0f} x engine"
-        speed.add_row("flwr run (Ray)", f"{r['ray_ms_per_round']:.1f}", ratio)
-    console.print(speed)
-    memory = Table("server memory", "M", "held", "peak", "held / 4p bytes")
-    for row in found["memory"]:
-        memory.add_row(
-            row["server_memory"],
-            str(row["workers"]),
-            f"{row['held_bytes'] / 1e6:.2f} MB",
-            f"{row['peak_bytes'] / 1e6:.2f} MB",
-            f"{row['held_bytes'] / (4 * row['size']):.2f}",
-        )
-    console.print(memory)
-
-
-if __name__ == "__main__":
-    app()

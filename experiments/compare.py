@@ -2,275 +2,183 @@
 
 import csv
 import json
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from statistics import fmean
 
-from lasg_flwr import LasgError, LasgServer, simulate
-from lasg_flwr.cycle import check_kept
-from lasg_flwr.rounds import RoundReport
-from lasg_flwr.settings import Memory
-
-from .methods import (
-    Hyperparameters,
-    build_rule,
-    local_steps_of,
-    memory_and_codec,
-    wrap,
-)
-from .tasks import Batch, Task
+from .run import SPARSE, Run
+from .tasks import Task
+from .training import Progress, Row, Trained, check, to_target, train
 
 TARGET_FACTOR = 1.02
 """The default target is this factor times the final loss of dense SGD."""
-
-Row = dict[str, Any]
-Progress = Callable[[], None]
+NAMES = ("method", "codec", "memory", "local_steps")
+"""What a run of a comparison is known by, beside its seed."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Everything that defines a comparison.
+class Compared:
+    """What a comparison gave.
 
     Attributes
     ----------
-    dataset, partition : str
-        The data, and how they are spread.
-    methods, codecs : tuple of str
-        Each method runs with each codec.
-    memory : {"innovation", "gradient"}
-        What an upload is relative to.
-    workers, rounds, evaluate_every, seed : int
-        M, K, how often the loss is evaluated, and the seed.
-    batch : Batch
-        Minibatch size.
-    hyperparameters : Hyperparameters
-        η, D, d_max, c and H.
-    target : float, optional
-        Loss to reach; None is 1.02 x the final loss of dense SGD.
-    stop_at : float, optional
-        A run ends at the first evaluated loss at or below this.
+    history : list of dict
+        A row for each run and evaluated round: what ``history.csv`` holds.
+    summary : dict
+        What ``summary.json`` holds.
+    stopped : bool
+        Whether Ctrl-C ended it; the runs that were finished are all there.
     """
 
-    dataset: str
-    partition: str
-    methods: tuple[str, ...]
-    codecs: tuple[str, ...]
-    memory: Memory
-    workers: int
-    rounds: int
-    evaluate_every: int
-    seed: int
-    batch: Batch
-    hyperparameters: Hyperparameters
-    target: float | None = None
-    stop_at: float | None = None
-
-    @property
-    def is_uneven(self) -> bool:
-        """Whether workers hold different numbers of examples, which then weigh."""
-        return self.partition.startswith(("dirichlet", "natural"))
-
-    def runs(self) -> list[tuple[str, str]]:
-        """Return (method, codec) of every run."""
-        return [(m, c) for c in self.codecs for m in self.methods]
-
-
-@dataclass
-class Run:
-    """One method with one codec: its evaluated rounds and its totals."""
-
     history: list[Row]
-    totals: Row
+    summary: Row
+    stopped: bool = False
+
+
+def plan(
+    base: Run, methods: Sequence[str], codecs: Sequence[str], seeds: int = 1
+) -> list[Run]:
+    """Return a run for each method with each codec and seed, of as many rounds.
+
+    The base's `iterations` and `evaluate_every` count rounds. Seeds count from the
+    base's on; they are outermost, and so share their data.
+    """
+    return [
+        _of_rounds(replace(base, method=method, codec=codec, seed=base.seed + number))
+        for number in range(seeds)
+        for codec in codecs
+        for method in methods
+    ]
+
+
+def _of_rounds(run: Run) -> Run:
+    each = {name: run.steps * getattr(run, name)
+            for name in ("iterations", "evaluate_every")}  # fmt: skip
+    return replace(run, **each)
 
 
 def compare(
-    config: Comparison, task: Task, progress: Progress = lambda: None
-) -> tuple[list[Row], Row]:
-    """Run a comparison.
+    runs: Sequence[Run],
+    task_of: Callable[[Run], Task],
+    target: float | None = None,
+    progress: Progress = lambda: None,
+) -> Compared:
+    """Carry out the runs of a comparison, see `gather`.
 
     Parameters
     ----------
-    config : Comparison
-        What to run.
-    task : Task
-        The task that `config` names, built.
+    runs : sequence of Run
+        What to run, see `plan`.
+    task_of : callable
+        Gives the task of a run.
+    target : float, optional
+        Loss to reach.
     progress : callable
         Called after every round of every run.
 
-    Returns
-    -------
-    history : list of dict
-        One row per run and evaluated round, round 0 included.
-    summary : dict
-        What ``summary.json`` holds.
-    """
-    check(config, task)
-    runs = [run_method(config, task, m, c, progress) for m, c in config.runs()]
-    target = config.target if config.target is not None else _default_target(runs)
-    for run in runs:
-        run.totals.update(to_target(run.history, target))
-    return [row for run in runs for row in run.history], summarise(
-        config, task, target, runs
-    )
-
-
-def check(config: Comparison, task: Task) -> None:
-    """Refuse what does not fit the task before any run.
-
     Raises
     ------
-    ValueError
-        For a rule that cannot run, or a k above the model's size.
+    KeyboardInterrupt
+        If it comes before any run is finished.
     """
-    for method in config.methods:
-        build_rule(method, config.hyperparameters, task.oracles)
-        for oracle in task.oracles:
-            wrap(oracle, method, config.hyperparameters)
-    top_k = config.hyperparameters.top_k
-    for method, codec in config.runs():
-        memory, spec = memory_and_codec(method, config.memory, codec, top_k)
-        if memory == "error":
-            check_kept(spec, task.size)
-
-
-def summarise(
-    config: Comparison, task: Task, target: float | None, runs: Sequence[Run]
-) -> Row:
-    """Return what ``summary.json`` holds."""
-    return {
-        "dataset": config.dataset,
-        "partition": config.partition,
-        "workers": config.workers,
-        "rounds": config.rounds,
-        "seed": config.seed,
-        "target_loss": target,
-        "parameters": {
-            **asdict(config.hyperparameters),
-            "proximal": _proximal(config),
-            "batch_size": config.batch.size,
-            "batch_fraction": config.batch.fraction,
-            "l2": task.l2,
-            "evaluate_every": config.evaluate_every,
-            **task.notes,
-        },
-        "runs": [run.totals for run in runs],
-    }
-
-
-def _proximal(config: Comparison) -> float | None:
-    """Return the μ of fedprox; None where no run uses it."""
-    return config.hyperparameters.proximal if "fedprox" in config.methods else None
-
-
-def run_method(
-    config: Comparison, task: Task, method: str, codec: str, progress: Progress
-) -> Run:
-    """Run one method with one codec; a run that diverges ends early."""
-    parameters = config.hyperparameters
-    memory, codec = memory_and_codec(method, config.memory, codec, parameters.top_k)
-    names = {
-        "method": method,
-        "codec": codec,
-        "memory": memory,
-        "local_steps": local_steps_of(method, parameters),
-    }
-    history: list[Row] = []
-
-    def evaluate(server: LasgServer) -> None:
-        task.load_buffers(server.buffers)
-        counts = {name: getattr(server.ledger, name) for name in _COUNTS}
-        history.append(
-            {
-                **names,
-                "round": server.round,
-                "loss": task.loss(server.theta),
-                "accuracy": task.accuracy(server.theta),
-                **counts,
-            }
-        )
-
-    def after_round(server: LasgServer, report: RoundReport) -> bool:
-        due = server.round % config.evaluate_every == 0
-        if due or server.round == config.rounds:
-            evaluate(server)
-        progress()
-        return (
-            due and config.stop_at is not None and history[-1]["loss"] <= config.stop_at
-        )
-
-    wrapped = [wrap(oracle, method, parameters) for oracle in task.oracles]
-    options: dict[str, Any] = {
-        "rule": build_rule(method, parameters, task.oracles),
-        "codec": codec,
-        "memory": memory,
-        "step": wrapped[0][1],
-        "seed": config.seed,
-        "weights": "examples" if config.is_uneven else "equal",
-        "buffers": task.start_buffers(),
-    }
-    theta = task.start()
-    evaluate(LasgServer(theta, **options))
-    start = time.perf_counter()
-    diverged = False
-    try:
-        simulate(
-            [oracle for oracle, _ in wrapped],
-            theta,
-            rounds=config.rounds,
-            callback=after_round,
-            **options,
-        )
-    except LasgError:
-        diverged = True
-    last = history[-1]
-    totals = {
-        **names,
-        **{name: last[name] for name in _COUNTS},
-        "final_loss": None if diverged else last["loss"],
-        "final_accuracy": None if diverged else last["accuracy"],
-        "seconds": time.perf_counter() - start,
-    }
-    return Run(history, totals)
-
-
-_COUNTS = (
-    "uploads",
-    "downloads",
-    "uplink_bytes",
-    "downlink_bytes",
-    "gradient_evaluations",
-)
-
-
-def _default_target(runs: Sequence[Run]) -> float | None:
     for run in runs:
-        dense_sgd = run.totals["method"] == "sgd" and run.totals["codec"] == "dense"
-        if dense_sgd and run.totals["final_loss"] is not None:
-            return float(TARGET_FACTOR * run.totals["final_loss"])
-    return None
+        if run.seed == runs[0].seed:
+            check(run, task_of(run))
+    done: list[Trained] = []
+    try:
+        for run in runs:
+            done.append(train(run, task_of(run), progress))
+    except KeyboardInterrupt:
+        if not done:
+            raise
+    return gather(runs[: len(done)], done, task_of(runs[0]), target,
+                  stopped=len(done) < len(runs))  # fmt: skip
 
 
-def to_target(history: Sequence[Row], target: float | None) -> Row:
-    """Return rounds, uploads and uplink bytes to the target; None if not reached."""
-    reached = target is not None and next(
-        (row for row in history if row["loss"] <= target), None
-    )
-    row = reached or {}
+def gather(
+    runs: Sequence[Run],
+    done: Sequence[Trained],
+    task: Task,
+    target: float | None = None,
+    *,
+    factor: float = TARGET_FACTOR,
+    stopped: bool = False,
+) -> Compared:
+    """Set runs that were carried out side by side.
+
+    The target is `target`, or else `factor` x the final loss of dense SGD, the mean of
+    its seeds; `task` is that of the first run.
+    """
+    first, says = runs[0], "given"
+    if target is None:
+        target, says = _target(done, factor)
+    found: list[Row] = []
+    history: list[Row] = []
+    for run, trained in zip(runs, done, strict=True):
+        names = {n: trained.totals[n] for n in NAMES} | {"seed": run.seed}
+        found.append(names | trained.totals | to_target(trained.history, target))
+        rows = ({k: v for k, v in r.items() if k != "iteration"}
+                for r in trained.history)  # fmt: skip
+        history += [names | row for row in rows]
+    summary = {
+        "dataset": first.dataset,
+        "partition": first.partition,
+        "workers": first.workers,
+        "rounds": first.rounds,
+        "seed": first.seed,
+        "seeds": len({run.seed for run in runs}),
+        "target_loss": target,
+        "target_is": says,
+        "parameters": parameters_of(runs) | {"l2": task.l2} | task.notes,
+        "runs": found,
+    }
+    return Compared(history, summary, stopped)
+
+
+def _target(done: Sequence[Trained], factor: float) -> tuple[float | None, str]:
+    losses = [
+        trained.totals["final_loss"]
+        for trained in done
+        if (trained.totals["method"], trained.totals["codec"]) == ("sgd", "dense")
+    ]
+    if not losses or None in losses:
+        return None, "none: no finished run of dense SGD"
+    seeds = f", mean of {len(losses)} seeds" if len(losses) > 1 else ""
+    return factor * fmean(losses), f"{factor:g} x dense SGD's final loss{seeds}"
+
+
+def parameters_of(runs: Sequence[Run]) -> Row:
+    """Return the parameters that the runs share; None for what none of them has."""
+    run, methods = runs[0], {run.method for run in runs}
+    sparse = ("top_k", "batch_growth", "initial_batch")
     return {
-        "rounds_to_target": row.get("round"),
-        "uploads_to_target": row.get("uploads"),
-        "uplink_bytes_to_target": row.get("uplink_bytes"),
+        "learning_rate": run.learning_rate,
+        "max_delay": run.max_delay,
+        "d_max": run.d_max,
+        "c": run.c,
+        "local_steps": run.local_steps,
+        "schedule": run.schedule,
+        **{name: getattr(run, name) if SPARSE in methods else None for name in sparse},
+        "proximal": run.proximal if "fedprox" in methods else None,
+        "batch_size": run.batch_size,
+        "batch_fraction": run.batch_fraction,
+        "evaluate_every": run.evaluate_rounds,
     }
 
 
-def write(history: Sequence[Row], summary: Row, out: Path) -> None:
+def write(found: Compared, out: Path) -> None:
     """Write ``history.csv`` and ``summary.json`` into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / "history.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
+        writer = csv.DictWriter(file, list(found.history[0]))
         writer.writeheader()
-        writer.writerows(history)
+        writer.writerows(found.history)
+    write_summary(found.summary, out)
+
+
+def write_summary(summary: Row, out: Path) -> None:
+    """Write ``summary.json`` into the folder `out`."""
+    out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(summary, indent=2, allow_nan=False)
     (out / "summary.json").write_text(text + "\n")

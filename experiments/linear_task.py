@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lasg_flwr.smoothness import linear_smoothness
+from lasg_flwr import Oracle
+from lasg_flwr.rules.smoothness import linear_smoothness
 from lasg_flwr.vectors import F32, NO_BUFFERS
 
 from .batches import Batch
@@ -19,7 +20,7 @@ L2 = 1e-5
 _CHUNK = 65_536
 
 
-class _Examples:
+class _Examples(Oracle):
     """One worker's examples, and minibatches of them without replacement."""
 
     x: F32
@@ -52,21 +53,10 @@ class _Examples:
 
 @dataclass(frozen=True)
 class LogisticOracle(_Examples):
-    """Binary logistic regression on one worker's data, labels −1 and +1.
+    """Binary logistic regression on one worker's data, labels −1 and +1 (float32).
 
-    ℓ(θ; x, y) = log(1 + exp(−y xᵀθ)) + λ/2 ‖θ‖²; minibatches are drawn without
-    replacement.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, p), float32
-        Features with a constant-1 column.
-    y : ndarray, shape (n,), float32
-        Labels.
-    batch_size : int
-        Examples a minibatch.
-    l2 : float
-        λ.
+    ℓ(θ; x, y) = log(1 + exp(−y xᵀθ)) + λ/2 ‖θ‖²; `x` of shape (n, p) has a constant-1
+    column; minibatches of `batch_size` are drawn without replacement; `l2` is λ.
     """
 
     x: F32
@@ -97,22 +87,9 @@ class LogisticOracle(_Examples):
 
 @dataclass(frozen=True)
 class SoftmaxOracle(_Examples):
-    """Multinomial logistic regression on one worker's data, labels 0 to C − 1.
+    """Multinomial logistic regression on one worker's data, labels 0 to C − 1 (int64).
 
-    θ is the (p, C) weight matrix, flattened by rows.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, p), float32
-        Features with a constant-1 column.
-    y : ndarray, shape (n,), int64
-        Labels.
-    classes : int
-        C.
-    batch_size : int
-        Examples a minibatch.
-    l2 : float
-        λ.
+    θ is the (p, C) weight matrix, flattened by rows; all else as in `LogisticOracle`.
     """
 
     x: F32

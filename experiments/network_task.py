@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
-from lasg_flwr.clients.torch_oracle import TorchOracle
+from lasg_flwr.oracles.torch.oracle import TorchOracle
 from lasg_flwr.vectors import F32
 
 from .batches import Batch
@@ -38,17 +38,9 @@ _EVALUATED_ELSE = (500, 500)
 class NetworkTask:
     """A network on a data set, spread over workers; an `experiments.tasks.Task`.
 
-    Attributes
-    ----------
-    oracles : sequence of TorchOracle
-        One for each worker; they share one module.
-    train, test : TensorDataset
-        A fixed part of the workers' and of the test examples: a whole data set would
-        take longer to evaluate than many rounds take.
-    first_buffers : ndarray
-        See `start_buffers`.
-    notes : dict
-        How the network was made, and the sizes of `train` and `test`.
+    `train` and `test` are a fixed part of the workers' and of the test examples: a
+    whole data set would take longer to evaluate than many rounds take. The oracles
+    share one module; `notes` says how it was made, and the sizes of `train` and `test`.
     """
 
     oracles: Sequence[TorchOracle]
@@ -89,16 +81,7 @@ def network_task(
 ) -> NetworkTask:
     """Build a task whose worker m holds the training examples ``parts[m]``.
 
-    Parameters
-    ----------
-    data : NetworkData
-        The data set.
-    parts : sequence of ndarray of int64
-        Indices of each worker's training examples.
-    batch : Batch
-        Minibatch size.
-    seed : int
-        Seed of the initial weights.
+    `seed` is that of the initial weights.
     """
     network, made = _network(data, seed)
     oracles = [

@@ -28,25 +28,10 @@ def pretrain(
 ) -> dict[str, Any]:
     """Train a narrow ResNet18, seed 0, and return its weights without the last layer.
 
-    SGD with momentum, one cycle of the learning rate, images shifted by up to two
-    pixels and mirrored. In one thread, so that the weights do not depend on how many
-    there are.
-
-    Parameters
-    ----------
-    x : ndarray of uint8, shape (n, 3, s, s)
-        Images.
-    y : ndarray of int64, shape (n,)
-        Their classes, 0 to `classes` - 1.
-    classes : int
-        Number of classes.
-    epochs : int (default: 12)
-        Passes over the images.
-
-    Returns
-    -------
-    dict of str to Tensor
-        What `torch.nn.Module.load_state_dict` takes with ``strict=False``.
+    SGD with momentum, one cycle of the learning rate, images (n, 3, s, s) shifted by up
+    to two pixels and mirrored. In one thread, so that the weights do not depend on how
+    many there are. They are what `torch.nn.Module.load_state_dict` takes with
+    ``strict=False``.
     """
     network = seeded_network(lambda: narrow_resnet18(classes), 0)
     threads = torch.get_num_threads()

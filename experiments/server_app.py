@@ -12,11 +12,11 @@ from flwr.app import Array, ArrayRecord, Context, MetricRecord
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 
-from lasg_flwr.settings import Memory, ServerMemory
+from lasg_flwr.config import MemoryName, ServerMemoryName
 from lasg_flwr.strategies import LasgResult, LasgStrategy
-from lasg_flwr.strategies.sampling import wait_for_nodes
+from lasg_flwr.strategies.nodes import wait_for_nodes
 
-from .app_task import build_rule, hyperparameters, methods, server_task
+from .app_task import build_rule, methods, run_of, server_task
 from .tasks import Task
 
 app = ServerApp()
@@ -55,15 +55,15 @@ def main(grid: Grid, context: Context) -> None:
 
 def _train(method: str, grid: Grid, context: Context, task: Task) -> _Trained:
     config = context.run_config
-    parameters = hyperparameters(context)
+    run = run_of(context)
     workers = len(task.oracles)
     strategy = LasgStrategy(
-        rule=build_rule(method, parameters, task.oracles),
+        rule=build_rule(method, run, task.oracles),
         codec=str(config["codec"]),
-        memory=cast(Memory, config["memory"]),
-        server_memory=cast(ServerMemory, config["server-memory"]),
-        step=parameters.learning_rate,
-        seed=int(config["seed"]),
+        memory=cast(MemoryName, config["memory"]),
+        server_memory=cast(ServerMemoryName, config["server-memory"]),
+        step=run.learning_rate,
+        seed=run.seed,
         fraction_evaluate=0.0,
         min_train_nodes=workers,
         min_available_nodes=workers,

@@ -22,15 +22,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lasg_flwr import LasgServer, LasgWorker, wire
-from lasg_flwr.codecs import TopK
-from lasg_flwr.cycle import codec_of
-from lasg_flwr.growing import BatchSchedule, GrowingBatches
-from lasg_flwr.local import LocalSteps
-from lasg_flwr.oracle import Oracle, OracleWrapper
+from lasg_flwr import LasgConfig, LasgServer, LasgWorker
+from lasg_flwr.codecs import TopK, wire
+from lasg_flwr.codecs.assignment import codec_of
+from lasg_flwr.oracles.base import Oracle
+from lasg_flwr.oracles.batches import BatchSchedule, GrowingBatches
+from lasg_flwr.oracles.local import LocalSteps
+from lasg_flwr.oracles.wrapper import OracleWrapper
 from lasg_flwr.vectors import F32, F64
 
-from .sparse import top_k_spec
+from .run import top_k_codec
 
 
 @dataclass(frozen=True)
@@ -97,25 +98,16 @@ class SparseRun:
 
     Parameters
     ----------
-    oracles : sequence of Oracle
-        One for each device.
-    theta : ndarray, shape (p,)
-        w^(0).
-    steps : int
-        H.
-    learning_rate : float
-        η.
+    oracles, theta : sequence of Oracle, and ndarray, shape (p,)
+        One for each device, and w^(0).
+    steps, learning_rate : int and float
+        H and η.
     top_k : sequence of float or int
         Shares (below 1) or numbers k_m, cycled over the devices.
     schedule : BatchSchedule, optional
         Minibatches; left out, the oracles' own.
     seed : int (default: 0)
         Seed of the minibatches.
-
-    Raises
-    ------
-    ValueError
-        If H, η, a k or the schedule is out of range.
     """
 
     def __init__(
@@ -130,9 +122,9 @@ class SparseRun:
         seed: int = 0,
     ) -> None:
         self.steps, self.learning_rate = steps, learning_rate
-        self.server = LasgServer(
-            theta, "sgd", top_k_spec(top_k), memory="error", step=1.0, seed=seed
-        )
+        codec = top_k_codec(tuple(top_k))
+        config = LasgConfig("sgd", codec, memory="error", step=1.0, seed=seed)
+        self.server = LasgServer(theta, config)
         self.devices = [
             self._device(key, oracle, schedule) for key, oracle in enumerate(oracles)
         ]
@@ -159,7 +151,7 @@ class SparseRun:
         kept: Any = None
         if pending is not None:
             accepted = pending.id == self.server.roster.records[key].id
-            kept = pending.h if accepted else pending.lost
+            kept = pending.memory.accepted if accepted else pending.memory.lost
         return np.zeros_like(self.virtual) if kept is None else kept
 
     def round(
@@ -233,12 +225,7 @@ class SparseRun:
     def points(self, h: int, away: F64) -> F64:
         """Return the ŵ_m of local iteration h of the last round, shape (M, p).
 
-        Parameters
-        ----------
-        h : int
-            0 to H − 1.
-        away : ndarray, shape (p,)
-            Where a device is that was not asked: at the w of the round.
+        A device that was not asked is at `away`, the w of the round.
         """
         return np.stack(
             [d.local.points[h] if d.local.points else away for d in self.devices]

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from lasg_flwr.growing import BatchSchedule
+from lasg_flwr import Oracle
+from lasg_flwr.oracles.batches import BatchSchedule
 from lasg_flwr.vectors import F32, F64
 
 from .sparse_diagnostics import SparseRun
@@ -29,22 +30,14 @@ _SIGMOID_CURVATURE = 1 / (6 * sqrt(3))
 
 
 @dataclass(frozen=True)
-class RateProblem:
+class RateProblem(Oracle):
     """A linear classifier with a smooth loss of the margin z = y xᵀw.
 
     - convex: log(1 + exp(−z)) + λ/2 ‖w‖², L = λ_max(XᵀX/n)/4 + λ;
     - non-convex: 1/(1 + exp(z)), L = λ_max(XᵀX/n)/(6√3), F* ≥ 0.
 
-    Parameters
-    ----------
-    signed : ndarray, shape (n, p)
-        The examples y x.
-    convex : bool
-        Which loss.
-    l2 : float
-        λ of the convex loss.
-    batch_size : int
-        Examples a minibatch where no schedule says otherwise.
+    `signed`, shape (n, p), are the examples y x; `batch_size` is what a minibatch has
+    where no schedule says otherwise.
     """
 
     signed: F64
@@ -78,12 +71,7 @@ class RateProblem:
         return gradient.astype(np.float32)
 
     def squares(self, points: F64) -> tuple[F64, F64]:
-        """Return ‖∇F‖² and E‖∇f(w; ξ) − ∇F‖², ξ one example, at points of shape (N, p).
-
-        Returns
-        -------
-        gradients, variances : ndarray, shape (N,)
-        """
+        """Return ‖∇F‖² and E‖∇f(w; ξ) − ∇F‖², ξ one example, at points (N, p)."""
         slopes = self._slopes(points @ self.signed.T)
         mean = slopes @ self.signed / self.num_examples
         norms = np.sum(self.signed**2, axis=1)
@@ -145,17 +133,7 @@ def rate_problem(
 
 @dataclass(frozen=True)
 class Setting:
-    """The constants of a run.
-
-    Attributes
-    ----------
-    workers, steps : int
-        M and H.
-    top_k : tuple of float or int
-        k_m.
-    schedule : BatchSchedule
-        b^(0) and ρ > 1.
-    """
+    """The constants of a run: M, H, k_m, b^(0) and ρ > 1."""
 
     workers: int = 4
     steps: int = 4
@@ -171,18 +149,8 @@ def rate_rows(
 ) -> list[dict[str, Any]]:
     """Run sparse local SGD for each T, and set the measured mean beside the bound.
 
-    θ is the largest that keeps η = θ√M/√T ≤ 1/(2L) at the smallest T.
-
-    Parameters
-    ----------
-    problem : RateProblem
-        The task of every device.
-    horizons : sequence of int
-        The T, multiples of H.
-    setting : Setting, optional
-        M, H, k_m, b^(0), ρ; left out, the default ones.
-    seeds : sequence of int
-        The mean over runs with these seeds stands for the expectation.
+    θ is the largest that keeps η = θ√M/√T ≤ 1/(2L) at the smallest T; the mean over
+    runs with the seeds stands for the expectation.
 
     Returns
     -------

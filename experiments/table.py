@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from rich import box
 from rich.table import Table
+
+from . import tables
 
 DISPLAY_NAMES: Final[Mapping[str, str]] = {
     "sgd": "SGD",
@@ -32,32 +34,26 @@ WHOLE_RUN: Final = "*"
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
+Run = Mapping[str, Any]
+
 _COLUMNS: Final = (
     "final\nloss",
     "accu-\nracy",
-    "uploads",
-    "x fewer\nuploads",
     "uploads\nto\ntarget",
+    "x fewer\nuploads",
     "payload\nup to\ntarget",
     "x less\npayload",
+    "uploads\nin all",
     "down-\nloads",
     "gradient\nevals",
     "seconds",
 )
+_RATIO: Final = 3
+"""Where the ratio of uploads is among them."""
 
 
 def human_bytes(n: float) -> str:
-    """Write a number of bytes with three digits and a decimal unit.
-
-    Parameters
-    ----------
-    n : float
-        The number of bytes, not negative.
-
-    Returns
-    -------
-    str
-        The number with its unit, 1 kB being 1000 bytes.
+    """Write a number of bytes with three digits and a unit, 1 kB being 1000 bytes.
 
     Raises
     ------
@@ -89,17 +85,8 @@ def human_bytes(n: float) -> str:
 def display_name(run: Mapping[str, Any]) -> str:
     """Return the name of a run as tables and legends show it.
 
-    Parameters
-    ----------
-    run : Mapping[str, Any]
-        A run of the summary, or a row of the history. ``method`` is needed;
-        ``codec`` and ``memory`` default to ``"dense"`` and ``"innovation"``.
-
-    Returns
-    -------
-    str
-        The method's name, with the codec where the uploads are not dense and the
-        memory where it is of gradients. Of a cycle of codecs the first is named.
+    The method's name, with the codec where the uploads are not dense and the memory
+    where it is of gradients. Of a cycle of codecs the first is named.
 
     Examples
     --------
@@ -122,19 +109,7 @@ def display_name(run: Mapping[str, Any]) -> str:
 
 
 def display_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return one name per run, telling apart those that differ in local steps.
-
-    Parameters
-    ----------
-    runs : Sequence[Mapping[str, Any]]
-        The runs, as `display_name` takes them.
-
-    Returns
-    -------
-    list[str]
-        The names in the order of `runs`. The number of local steps is appended
-        only where two runs would otherwise have the same name.
-    """
+    """Return one name per run, with the local steps only where two would be equal."""
     names = [display_name(run) for run in runs]
     counts = Counter(names)
     return [
@@ -151,39 +126,34 @@ def _plural(count: int, noun: str) -> str:
 
 
 def setting(summary: Mapping[str, Any]) -> str:
-    """Return the data set, the partition and the workers in one line.
+    """Return the data set, the partition, the workers and the seeds in one line."""
+    text = f"{summary['dataset']}, {summary['partition']} partition, "
+    text += _plural(summary["workers"], "worker")
+    seeds = summary.get("seeds", 1)
+    return text + (f", {seeds} seeds" if seeds > 1 else "")
 
-    Parameters
-    ----------
-    summary : Mapping[str, Any]
-        The summary of a comparison.
 
-    Returns
-    -------
-    str
-        For example ``"digits, dirichlet partition, 10 workers"``.
-    """
-    workers = _plural(summary["workers"], "worker")
-    return f"{summary['dataset']}, {summary['partition']} partition, {workers}"
+def grouped(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return runs, or rows of runs, that differ in their seed alone, together."""
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        key = ("method", "codec", "memory", "local_steps")
+        groups.setdefault(tuple(run.get(name) for name in key), []).append(run)
+    return list(groups.values())
 
 
 def comparison_table(summary: Mapping[str, Any]) -> Table:
-    """Set the runs of a comparison against the dense SGD run.
+    """Set the runs of a summary of ``compare`` against the dense SGD run.
 
-    Parameters
-    ----------
-    summary : Mapping[str, Any]
-        The summary that ``python -m experiments compare`` writes.
-
-    Returns
-    -------
-    rich.table.Table
-        One row per run, no wider than 100 columns.
+    One row per run, no wider than 100 columns; of several seeds the mean, and the
+    standard deviation beneath.
     """
-    runs: Sequence[Mapping[str, Any]] = summary["runs"]
+    groups = grouped(summary["runs"])
+    reference = next((g for g in groups if _is_dense_sgd(g[0])), None)
+    rows = [_cells(group, _paired(group, reference)) for group in groups]
     table = Table(
         title=f"{setting(summary)}, {summary['rounds']} rounds",
-        caption=_caption(summary, runs),
+        caption=_caption(summary, reference, rows),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
@@ -192,30 +162,42 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
     table.add_column("method", overflow="fold", min_width=8)
     for header in _COLUMNS:
         table.add_column(header, justify="right", no_wrap=True)
-    reference = _reference(runs)
-    for name, run in zip(display_names(runs), runs, strict=True):
+    names = display_names([group[0] for group in groups])
+    for name, cells in zip(names, rows, strict=True):
         # brackets in a codec's name must not be read as markup
-        table.add_row(name.replace("[", r"\["), *_cells(run, reference))
+        table.add_row(name.replace("[", r"\["), *cells)
     return table
 
 
-def _reference(runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the dense SGD run, if there is one."""
-    for run in runs:
-        if run["method"] == "sgd" and run.get("codec", "dense") == "dense":
-            return run
-    return None
+def _is_dense_sgd(run: Run) -> bool:
+    return (run["method"], run.get("codec", "dense")) == ("sgd", "dense")
 
 
-def _caption(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
-    """Return the target, and what the ratios are of."""
+def _paired(group: list[Run], reference: list[Run] | None) -> list[tuple[Run, Run]]:
+    """Return each run with the dense SGD of its seed, as far as there is one."""
+    others = {run.get("seed"): run for run in reference or []}
+    found = [(others.get(run.get("seed")), run) for run in group]
+    return [(sgd, run) for sgd, run in found if sgd is not None]
+
+
+def _caption(
+    summary: Mapping[str, Any], reference: list[Run] | None, rows: list[list[str]]
+) -> str:
+    """Return what the target is, where counts end, and what the ratios are of."""
     target = summary.get("target_loss")
-    text = "no target loss" if target is None else f"target loss {target:.4g}"
-    reference = _reference(runs)
+    if target is None:
+        text = "no target loss"
+    else:
+        text = f"target loss {target:.4g}"
+        if summary.get("target_is"):
+            text += f": {summary['target_is']}"
+        text += "\nto target: up to the first evaluated loss at or below it"
+    if summary.get("seeds", 1) > 1:
+        text += "\nmean and standard deviation of the seeds"
     if reference is None:
-        return f"{text}; no dense SGD run to compare with"
-    text += "; x fewer: dense SGD's figure over the run's, both up to the target"
-    if any(_upload_ratio(run, reference).endswith(WHOLE_RUN) for run in runs):
+        return f"{text}\nno dense SGD run to compare with"
+    text += "\nx fewer, x less: dense SGD's figure to target over the run's"
+    if any(WHOLE_RUN in row[_RATIO] for row in rows):
         text += (
             f"\n{WHOLE_RUN} over the whole runs, as one of the two"
             " did not reach the target"
@@ -223,47 +205,53 @@ def _caption(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> s
     return text
 
 
-def _cells(run: Mapping[str, Any], reference: Mapping[str, Any] | None) -> list[str]:
-    """Return the cells of one run, the method's name left out."""
-    uploads, size = run["uploads_to_target"], run["uplink_bytes_to_target"]
+def _cells(group: list[Run], pairs: list[tuple[Run, Run]]) -> list[str]:
+    """Return the cells of one run with all its seeds, the method's name left out."""
+    fewer = _ratio(pairs, "uploads_to_target")
+    if fewer == NOTHING and pairs:
+        fewer = _ratio(pairs, "uploads", WHOLE_RUN)
     return [
-        f"{run['final_loss']:.4f}",
-        _percentage(run["final_accuracy"]),
-        f"{run['uploads']:,}",
-        _upload_ratio(run, reference),
-        NOT_REACHED if uploads is None else f"{uploads:,}",
-        NOT_REACHED if size is None else human_bytes(size),
-        _ratio(run, reference, "uplink_bytes_to_target") or NOTHING,
-        f"{run['downloads']:,}",
-        f"{run['gradient_evaluations']:,}",
-        f"{run['seconds']:.1f}",
+        _spread(group, "final_loss", lambda x: f"{x:.4f}", "diverged"),
+        _spread(group, "final_accuracy", lambda x: f"{100 * x:.1f}%"),
+        _spread(group, "uploads_to_target", _whole, NOT_REACHED),
+        fewer,
+        _spread(group, "uplink_bytes_to_target", human_bytes, NOT_REACHED),
+        _ratio(pairs, "uplink_bytes_to_target"),
+        *(
+            _spread(group, name, _whole)
+            for name in ("uploads", "downloads", "gradient_evaluations")
+        ),
+        f"{tables.mean(run['seconds'] for run in group):.1f}",
     ]
 
 
-def _upload_ratio(run: Mapping[str, Any], reference: Mapping[str, Any] | None) -> str:
-    """Return how many times fewer uploads a run needed than dense SGD."""
-    to_target = _ratio(run, reference, "uploads_to_target")
-    if to_target:
-        return to_target
-    whole = _ratio(run, reference, "uploads")
-    return f"{whole}{WHOLE_RUN}" if whole else NOTHING
+def _whole(count: float) -> str:
+    return f"{count:,.0f}"
 
 
-def _ratio(
-    run: Mapping[str, Any], reference: Mapping[str, Any] | None, key: str
-) -> str | None:
-    """Return the reference's count over the run's, or None without both."""
-    if reference is None or not run[key] or reference[key] is None:
-        return None
-    ratio = float(reference[key]) / float(run[key])
-    return f"{ratio:.0f}x" if ratio >= 99.95 else f"{ratio:.{_decimals(ratio)}f}x"
+def _spread(
+    group: list[Run], key: str, write: Callable[[float], str], none: str = NOTHING
+) -> str:
+    """Return the mean, and what it varies by; how many have it, if not all do."""
+    known = [run[key] for run in group if run[key] is not None]
+    if not known:
+        return none
+    if len(known) < len(group):
+        return f"{len(known)} of {len(group)}\n" + none.replace("\n", " ").split()[-1]
+    spread = tables.deviation(known)
+    return write(tables.mean(known)) + (f"\n± {write(spread)}" if spread else "")
+
+
+def _ratio(pairs: list[tuple[Run, Run]], key: str, mark: str = "") -> str:
+    """Return the mean ratio of the reference's counts over the run's."""
+    found = [sgd[key] / run[key] for sgd, run in pairs if sgd[key] and run[key]]
+    if not found or len(found) < len(pairs):
+        return NOTHING
+    ratio, spread = tables.mean(found), tables.deviation(found)
+    text = f"{ratio:.0f}x" if ratio >= 99.95 else f"{ratio:.{_decimals(ratio)}f}x"
+    return text + mark + (f"\n± {spread:.2g}" if spread else "")
 
 
 def _decimals(ratio: float) -> int:
     """Return the decimals that leave a ratio two or three digits."""
     return 1 if ratio >= 0.95 else 2
-
-
-def _percentage(fraction: float | None) -> str:
-    """Return an accuracy in per cent."""
-    return NOTHING if fraction is None else f"{100 * fraction:.1f}%"

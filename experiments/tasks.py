@@ -1,21 +1,15 @@
 """Tasks: data spread over workers, their oracles, and the loss."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from lasg_flwr.oracle import Oracle
+from lasg_flwr.oracles.base import Oracle
 from lasg_flwr.vectors import F32
 
 from .batches import Batch
-from .data import (
-    NAMES,
-    NETWORK_NAMES,
-    NetworkData,
-    load,
-    load_network_data,
-    partition,
-)
+from .data import check_name, is_network, load, load_network_data, partition
 from .linear_task import (
     L2,
     LinearOracle,
@@ -33,7 +27,6 @@ __all__ = [
     "LogisticOracle",
     "SoftmaxOracle",
     "Task",
-    "build_network_task",
     "build_task",
     "worker_oracle",
 ]
@@ -88,14 +81,8 @@ def build_task(
 
     Parameters
     ----------
-    name : str
-        Name of the data set.
-    workers : int
-        M.
-    scheme : str
-        ``iid``, ``by-label``, ``natural`` or ``dirichlet:A``.
-    batch : Batch
-        Minibatch size.
+    name, workers, scheme, batch : str, int, str and Batch
+        The data, M, and see `experiments.data.partition`.
     seed : int (default: 0)
         Seed of the partition and of a network's initial weights.
     l2 : float (default: 1e-5)
@@ -110,39 +97,12 @@ def build_task(
     DataError
         If a file is missing or damaged.
     """
-    if name in NETWORK_NAMES:
-        return build_network_task(
-            name,
-            lambda: load_network_data(name, data_dir),
-            workers,
-            scheme,
-            batch,
-            seed,
-        )
-    if name not in NAMES:
-        choices = ", ".join((*NAMES, *NETWORK_NAMES))
-        raise ValueError(f"dataset is {name!r}: choose one of {choices}")
-    dataset = load(name, data_dir)
-    parts = partition(dataset.train_y, workers, scheme, seed)
-    oracles = [worker_oracle(dataset, part, batch, l2) for part in parts]
-    return LinearTask(dataset, oracles, l2)
-
-
-def build_network_task(
-    name: str,
-    load_data: Callable[[], NetworkData],
-    workers: int,
-    scheme: str,
-    batch: Batch,
-    seed: int,
-) -> Task:
-    """Build the task of a network, once it is known that PyTorch is there.
-
-    Raises
-    ------
-    ValueError
-        If it is not.
-    """
+    check_name(name)
+    if not is_network(name):
+        dataset = _data(name, data_dir)
+        parts = partition(dataset.train_y, workers, scheme, seed)
+        oracles = [worker_oracle(dataset, part, batch, l2) for part in parts]
+        return LinearTask(dataset, oracles, l2)
     try:
         from .network_task import network_task
     except ModuleNotFoundError as error:
@@ -151,6 +111,9 @@ def build_network_task(
         raise ValueError(
             f"{name} needs {error.name}: pip install {error.name}"
         ) from error
-    data = load_data()
+    data = load_network_data(name, data_dir)
     parts = partition(data.groups, workers, scheme, seed)
     return network_task(data, parts, batch, seed)
+
+
+_data = lru_cache(maxsize=1)(load)

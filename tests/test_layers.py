@@ -17,7 +17,7 @@ BELOW: dict[str, set[str]] = {
     "codecs": set(),
     "memory": {"codecs"},
     "optim": set(),
-    "oracles": {"optim"},
+    "oracles": set(),
     "config": {"codecs", "memory", "optim", "rules"},
     "protocol": {"codecs", "config", "memory", "optim", "oracles", "rules"},
     "simulation": {"config", "oracles", "protocol"},

@@ -20,15 +20,11 @@ class Dataset:
     ----------
     name : str
         One of `experiments.data.NAMES`.
-    train_x : ndarray of float32, shape (n, p)
-        Training features; the last column is the constant 1.
-    train_y : ndarray, shape (n,)
-        Training labels: -1/+1 (float32) where `classes` is 2, otherwise class
-        indices ``0..classes-1`` (int64).
-    test_x : ndarray of float32, shape (m, p)
-        Test features, laid out as `train_x`.
-    test_y : ndarray, shape (m,)
-        Test labels, coded as `train_y`.
+    train_x, test_x : ndarray of float32, shape (n, p)
+        Features; the last column is the constant 1.
+    train_y, test_y : ndarray, shape (n,)
+        Labels: -1/+1 (float32) where `classes` is 2, otherwise class indices
+        ``0..classes-1`` (int64).
     classes : int
         Number of classes.
     """

@@ -14,21 +14,11 @@ from .sources import MNIST
 def read_mnist(
     part: str, data_dir: Path | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Read the images and labels of one part of MNIST.
-
-    Parameters
-    ----------
-    part : {"train", "t10k"}
-        Which part.
-    data_dir : Path, optional
-        Folder to search first.
+    """Read a part of MNIST, "train" or "t10k".
 
     Returns
     -------
-    images : ndarray of uint8, shape (n, 28, 28)
-        Pixels 0..255.
-    labels : ndarray of uint8, shape (n,)
-        Digits 0..9.
+    images, labels : ndarray of uint8, shapes (n, 28, 28) and (n,)
     """
     if part not in MNIST:
         raise ValueError(f"part is {part!r}: choose 'train' or 't10k'")

@@ -16,19 +16,7 @@ class DataError(RuntimeError):
 
 
 def parse_idx(content: bytes) -> NDArray[np.uint8]:
-    """Parse an uncompressed idx file of unsigned bytes (the MNIST format).
-
-    Parameters
-    ----------
-    content : bytes
-        The whole file: magic number, big-endian sizes, then the values.
-
-    Returns
-    -------
-    ndarray of uint8
-        The values, in the shape the header states: (n, 28, 28) for MNIST images,
-        (n,) for MNIST labels.
-    """
+    """Parse an uncompressed idx file of unsigned bytes (the MNIST format)."""
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise DataError(f"not an idx file of bytes: it begins with {content[:4]!r}")
     start = 4 + 4 * content[3]
@@ -43,21 +31,9 @@ def parse_idx(content: bytes) -> NDArray[np.uint8]:
 
 
 def parse_libsvm(content: bytes, features: int) -> tuple[Features, NDArray[np.float32]]:
-    """Parse uncompressed LIBSVM text into dense arrays.
+    """Parse uncompressed LIBSVM text into dense arrays, (n, features) and (n,).
 
-    Parameters
-    ----------
-    content : bytes
-        Lines ``label index:value ...``; indices run from 1 to `features`.
-    features : int
-        Number of columns; entries that a line leaves out are 0.
-
-    Returns
-    -------
-    x : ndarray of float32, shape (n, features)
-        Feature values.
-    y : ndarray of float32, shape (n,)
-        Labels as they are written.
+    Indices run from 1 to `features`; entries that a line leaves out are 0.
     """
     try:
         sparse, labels = load_svmlight_file(

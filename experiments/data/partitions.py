@@ -23,20 +23,18 @@ def partition(
     workers : int
         Number of parts M, 1 <= M <= n.
     scheme : str
-        "iid": a random permutation cut into nearly equal parts. "by-label": a
-        stable sort by label cut into nearly equal parts (the seed has no effect).
-        "dirichlet:A": each class is spread over the workers in proportions drawn
-        from a symmetric Dirichlet(A), drawn again until no part is empty. "natural":
-        the `workers` largest labels, each a part of its own (the seed has no effect);
-        the other examples are left out.
+        "iid": a random permutation cut into nearly equal parts. "by-label": a stable
+        sort by label cut into nearly equal parts. "dirichlet:A": each class is spread
+        in proportions drawn from a symmetric Dirichlet(A), drawn again until no part is
+        empty. "natural": the `workers` largest labels, each a part of its own; the
+        other examples are left out.
     seed : int
         Seed of the random draws.
 
     Returns
     -------
     list of ndarray of int64
-        M arrays of example indices; no index is in two, and but for "natural" each is
-        in one.
+        Indices; none is in two parts, and but for "natural" each is in one.
     """
     if not 1 <= workers <= len(labels):
         raise ValueError(

@@ -1,26 +1,25 @@
 """Measure the drop-in projects, plain and lazy, over several seeds.
 
-``LASG_DATA=FOLDER python -m experiments.dropin.measure --out FOLDER`` runs each project
-in this process, with its own configuration, and appends a row to ``runs.csv`` for each
-run; runs that have a row already are not repeated. Then it writes ``summary.json`` and
-``table.md``. Each project has seeds of its own, for with equal seeds the two lazy
+``LASG_DATA=FOLDER python -m experiments dropin --out FOLDER`` runs each project in
+this process, with its own configuration, and appends a row to ``runs.csv`` for each
+run; runs that have a row already are not repeated. Then it writes ``summary.json``
+and ``table.md``. Each project has seeds of its own, for with equal seeds the two lazy
 projects take the same path to the bit.
 """
 
-import argparse
 import logging
 import os
 import time
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
-import torch
+import typer
 from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
-from lasg_flwr import traffic
+from lasg_flwr.flower import traffic
 
 from ..inprocess import InProcessGrid
 from .projects import PROJECTS, VARIANTS, Apps, copy_project, load_apps
@@ -29,28 +28,32 @@ from .summary import Row, write_summary
 CLIENTS = 10
 
 
-def main() -> None:
-    """Run what is missing, then summarise everything."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--projects", default=",".join(PROJECTS))
-    parser.add_argument("--variants", default=",".join(VARIANTS))
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+def dropin_command(
+    out: Annotated[Path, typer.Option()],
+    seeds: Annotated[int, typer.Option(min=1)] = 5,
+    projects: Annotated[str, typer.Option()] = ",".join(PROJECTS),
+    variants: Annotated[str, typer.Option()] = ",".join(VARIANTS),
+) -> None:
+    """Run Flower projects plain and lazy, what is missing of it; summarise all.
+
+    The environment variable LASG_DATA names a folder with mnist/ in it.
+    """
+    import torch
+
     data = os.environ.get("LASG_DATA")
     if not data:
-        parser.error("LASG_DATA must name a folder with mnist/ in it")
+        raise typer.BadParameter("LASG_DATA must name a folder with mnist/ in it")
     torch.set_num_threads(1)
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for project in options.projects.split(","):
-        _measure(project, options, Path(data) / "mnist")
-    print(write_summary(options.out))
+    out.mkdir(parents=True, exist_ok=True)
+    for project in projects.split(","):
+        _measure(project, variants.split(","), seeds, out / "runs.csv", data)
+    typer.echo(write_summary(out))
 
 
-def _measure(project: str, options: argparse.Namespace, data: Path) -> None:
-    file, seeds = options.out / "runs.csv", options.seeds
-    variants = options.variants.split(",")
+def _measure(
+    project: str, variants: list[str], seeds: int, file: Path, data: str
+) -> None:
     with TemporaryDirectory(prefix="lasg-dropin-") as name:
         scratch = Path(name)
         apps = {v: load_apps(copy_project(project, v, scratch / v)) for v in variants}
@@ -58,31 +61,21 @@ def _measure(project: str, options: argparse.Namespace, data: Path) -> None:
         for seed, variant in product(range(first, first + seeds), variants):
             if (project, variant, seed) in {row.key for row in Row.read(file)}:
                 continue
-            figures = run(apps[variant], data, scratch, seed=seed)
+            figures = run(apps[variant], Path(data) / "mnist", scratch, seed=seed)
             row = Row(project=project, variant=variant, seed=seed, **figures)
             row.append_to(file)
-            print(row, flush=True)
+            typer.echo(row)
 
 
 def run(apps: Apps, data: Path, scratch: Path, **changes: Any) -> dict[str, Any]:
-    """Run a project in this process and return what it sent and how good it became.
+    """Run a project in this process; return what it sent and how good it became.
 
-    Parameters
-    ----------
-    apps : Apps
-        The project.
-    data : Path
-        Folder of the MNIST files.
-    scratch : Path
-        Where the project saves its model.
-    **changes
-        Changes of the project's configuration, ``_`` for ``-`` in the names.
-
-    Returns
-    -------
-    dict
-        The columns of `Row` from ``rounds`` on.
+    `data` is the folder of the MNIST files, `scratch` where the project saves its
+    model; `changes` are those of the project's configuration, ``_`` for ``-`` in the
+    names. The result are the columns of `Row` from ``rounds`` on.
     """
+    import torch
+
     config = {
         **apps.config,
         "data-dir": str(data),
@@ -115,11 +108,6 @@ class Counter:
     """A ClientApp that counts the training messages of the one in it.
 
     An upload is a reply with something in its arrays; its payload is these arrays.
-
-    Parameters
-    ----------
-    app : ClientApp
-        The app of the nodes.
     """
 
     def __init__(self, app: ClientApp) -> None:
@@ -154,7 +142,3 @@ class Counter:
             "uplink_message_bytes": self.moved.uplink_bytes,
             "downlink_message_bytes": self.moved.downlink_bytes,
         }
-
-
-if __name__ == "__main__":
-    main()

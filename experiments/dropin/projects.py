@@ -34,22 +34,7 @@ class Apps:
 
 
 def copy_project(project: str, variant: str, folder: Path) -> Path:
-    """Copy a project to `folder`, and make it lazy if `variant` says so.
-
-    Parameters
-    ----------
-    project : str
-        One of `PROJECTS`.
-    variant : str
-        One of `VARIANTS`.
-    folder : Path
-        Where the copy goes; it must not exist.
-
-    Returns
-    -------
-    Path
-        `folder`.
-    """
+    """Copy a project to a new `folder`, and make it lazy if `variant` says so."""
     source = FOLDER / project
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", DIFF))
     if variant != "plain":

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from .. import tables
 from .projects import PROJECTS, VARIANTS
 
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -26,7 +27,7 @@ class Row:
     uplink_payload_bytes : int
         Bytes of these arrays.
     uplink_message_bytes, downlink_message_bytes : int
-        Whole training messages as Flower counts them, see `lasg_flwr.traffic`.
+        Whole training messages as Flower counts them, see `lasg_flwr.flower.traffic`.
     test_loss, test_accuracy : float
         Of the model that the project saved, on MNIST's test set.
     seconds : float
@@ -63,25 +64,17 @@ class Row:
     @classmethod
     def read(cls, path: Path) -> "list[Row]":
         """Return the runs of a file; none if there is no file."""
-        if not path.exists():
-            return []
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                cls(**{f.name: _CASTS[f.name](line[f.name]) for f in fields(cls)})
-                for line in csv.DictReader(file)
-            ]
-
-
-_CASTS: dict[str, Any] = {f.name: f.type for f in fields(Row)}
+        casts: Any = {f.name: f.type for f in fields(cls)}
+        return [
+            cls(**{name: casts[name](text) for name, text in line.items()})
+            for line in tables.read(path)
+        ]
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float]:
     """Return mean and half width of Student's 95 % confidence interval.
 
-    Parameters
-    ----------
-    differences : sequence of float
-        Two to ten of them, one for each seed.
+    There must be two to ten differences, one for each seed.
 
     Examples
     --------

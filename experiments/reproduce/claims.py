@@ -13,11 +13,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from . import tables
-from .config import Study
-from .job import ConfigError
+from .. import tables
+from ..tables import Row
 from .store import Store
-from .tables import Row
+from .study import ConfigError, Study
 
 Value = Literal["ratio", "difference"]
 CsvRow = dict[str, str]

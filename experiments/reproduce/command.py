@@ -9,8 +9,8 @@ import typer
 
 from ..output import clear_errors, make_folder
 from . import config
-from .job import ConfigError
 from .store import Store
+from .study import ConfigError, Study
 
 CHOICES = f"WHAT: {', '.join(config.names())}, or all"
 
@@ -68,7 +68,7 @@ def _reproduce(
         typer.echo(f"{study.name}: written to {folder}: {files}")
 
 
-def _can_run(study: config.Study, asked_for: bool) -> bool:
+def _can_run(study: Study, asked_for: bool) -> bool:
     """Return whether all packages are there; of "all", say what is left out.
 
     Raises
@@ -86,7 +86,7 @@ def _can_run(study: config.Study, asked_for: bool) -> bool:
     return False
 
 
-def module_of(study: config.Study) -> Any:
+def module_of(study: Study) -> Any:
     """Return the module that produces a study.
 
     Raises

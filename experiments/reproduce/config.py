@@ -1,14 +1,13 @@
-"""A study: what a TOML file of ``experiments/configs`` says, checked."""
+"""A study read from a TOML file of ``experiments/configs``, and checked."""
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..plots.curves import AXES
 from ..table import display_name
-from .axes import AXES
-from .job import PARAMETERS, ConfigError, Job, job_from
+from .study import OF_DATASET, PARAMETERS, ConfigError, Entry, Study
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DEFAULT_PANELS = ("iterations:loss", "uploads:loss", "bits:loss")
@@ -16,140 +15,11 @@ DEFAULT_PANELS = ("iterations:loss", "uploads:loss", "bits:loss")
 _TOP = {
     *("title", "caption", "module", "seeds", "partitions", "target_factor", "panels"),
     *("parameters", "datasets", "runs", "options", "quick", "needs", "like", "target"),
+    "target_run",
 }
 _QUICK = {"title", "target", "seeds", "partitions", "parameters", "datasets", "options"}
-_RUN = {"label", "plots", "colour", "base", "learning_rates"}
-_OF_DATASET = {"partitions", "target_factor"}
-_BATCH = ("batch_size", "batch_fraction")
-_WITHOUT_RUNS = ("table1", "theorems", "claims")
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """One method of a study.
-
-    Attributes
-    ----------
-    label : str
-        What tables and legends call it; unique within the study.
-    plots : tuple of str
-        The plots that show it.
-    colour : str, optional
-        Its colour, instead of the method's.
-    base : str, optional
-        Label of the run that ``summary.md`` compares it with; None is the first.
-    learning_rates : tuple of float
-        The grid to choose from; empty: the parameter ``learning_rate`` is used.
-    parameters : mapping
-        Parameters of its jobs that differ from the study's.
-    """
-
-    label: str
-    plots: tuple[str, ...]
-    colour: str | None
-    base: str | None
-    learning_rates: tuple[float, ...]
-    parameters: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the methods of a study are compared: a data set and a partition."""
-
-    dataset: str
-    partition: str
-
-    def __str__(self) -> str:
-        return f"{self.dataset} {self.partition}"
-
-
-@dataclass(frozen=True)
-class Study:
-    """What ``experiments/configs/NAME.toml`` says.
-
-    Attributes
-    ----------
-    name, title, caption : str
-        Of the figure or table.
-    module : str
-        The module of this package that produces it.
-    seeds : int
-        Seeds 0 ... seeds − 1 are run.
-    datasets : mapping of str to mapping
-        Data sets, each with the parameters that belong to it.
-    partitions : tuple of str
-        Every data set is spread in each of these ways, unless it has its own.
-    parameters : mapping
-        Parameters of all jobs.
-    runs : tuple of RunSpec
-        The methods; the first dense ``sgd`` sets the target loss.
-    target_factor : float
-        The target is this factor times that run's final loss; a data set may have
-        its own.
-    target : float, optional
-        The target loss itself, instead.
-    needs : tuple of str
-        Packages that are not always there.
-    panels : tuple of str
-        Plots, as ``x:y``.
-    options : mapping
-        What the module alone understands.
-    quick : bool
-        Whether this is the small version.
-    """
-
-    name: str
-    title: str
-    caption: str
-    module: str
-    seeds: int
-    datasets: Mapping[str, Mapping[str, Any]]
-    partitions: tuple[str, ...]
-    parameters: Mapping[str, Any]
-    runs: tuple[RunSpec, ...]
-    target_factor: float
-    target: float | None
-    needs: tuple[str, ...]
-    panels: tuple[str, ...]
-    options: Mapping[str, Any]
-    quick: bool
-
-    @property
-    def places(self) -> list[Place]:
-        """All pairs of data set and partition."""
-        return [
-            Place(name, partition)
-            for name, values in self.datasets.items()
-            for partition in values.get("partitions", self.partitions)
-        ]
-
-    def factor(self, place: Place) -> float:
-        """Return the target factor of a place."""
-        own = self.datasets[place.dataset].get("target_factor", self.target_factor)
-        return float(own)
-
-    def job(
-        self, place: Place, run: RunSpec, seed: int, learning_rate: float | None = None
-    ) -> Job:
-        """Return a job; a run's parameters precede the data set's and the study's.
-
-        Raises
-        ------
-        ConfigError
-            If a parameter is missing, unknown or of the wrong type.
-        """
-        values: dict[str, Any] = {}
-        for layer in (self.parameters, self.datasets[place.dataset], run.parameters):
-            for one, other in (_BATCH, _BATCH[::-1]):
-                if one in layer:
-                    values.pop(other, None)
-            values |= layer
-        for name in _OF_DATASET:
-            values.pop(name, None)
-        if learning_rate is not None:
-            values["learning_rate"] = learning_rate
-        where = f"{self.name}.toml, run {run.label!r}"
-        return job_from(values, place.dataset, place.partition, seed, where)
+_ENTRY = {"label", "plots", "colour", "base", "learning_rates"}
+_WITHOUT_RUNS = ("table1", "theorems", "claims", "laziness")
 
 
 def names(folder: Path = CONFIGS) -> list[str]:
@@ -168,18 +38,9 @@ def names(folder: Path = CONFIGS) -> list[str]:
 def load(
     name: str, *, quick: bool = False, seeds: int | None = None, folder: Path = CONFIGS
 ) -> Study:
-    """Read and check a study.
+    """Read and check the study of the file ``name.toml`` in `folder`.
 
-    Parameters
-    ----------
-    name : str
-        Stem of the TOML file.
-    quick : bool
-        Whether to apply the ``[quick]`` table.
-    seeds : int, optional
-        Instead of the file's number of seeds.
-    folder : Path
-        Where the files are.
+    `quick` applies its ``[quick]`` table, `seeds` replaces its number of seeds.
 
     Raises
     ------
@@ -240,9 +101,10 @@ def _study(name: str, raw: Mapping[str, Any], where: str, quick: bool) -> Study:
         raw.get("datasets", {}),
         tuple(raw.get("partitions", ["iid"])),
         raw.get("parameters", {}),
-        tuple(_run(run, where) for run in raw.get("runs", [])),
+        tuple(_entry(run, where) for run in raw.get("runs", [])),
         float(raw.get("target_factor", 1.02)),
         target,
+        raw.get("target_run"),
         tuple(raw.get("needs", [])),
         tuple(raw.get("panels", DEFAULT_PANELS)),
         raw.get("options", {}),
@@ -252,15 +114,15 @@ def _study(name: str, raw: Mapping[str, Any], where: str, quick: bool) -> Study:
     return study
 
 
-def _run(raw: Mapping[str, Any], where: str) -> RunSpec:
+def _entry(raw: Mapping[str, Any], where: str) -> Entry:
     if "method" not in raw:
         raise ConfigError(f"{where}: a run has no method: {dict(raw)!r}")
     label = raw.get("label", display_name(raw))
-    _only(raw, _RUN | PARAMETERS, f"{where}, run {label!r}")
+    _only(raw, _ENTRY | PARAMETERS, f"{where}, run {label!r}")
     for name in ("plots", "learning_rates"):
         if not isinstance(raw.get(name, []), list):
             raise ConfigError(f"{where}, run {label!r}: {name} must be a list")
-    return RunSpec(
+    return Entry(
         label,
         tuple(raw.get("plots", ["all"])),
         raw.get("colour"),
@@ -276,8 +138,9 @@ def _check(study: Study, where: str) -> None:
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
         raise ConfigError(f"{where}: give these runs labels of their own: {twice}")
-    if lost := {run.base for run in study.runs} - {*labels, None}:
-        raise ConfigError(f"{where}: base {lost} is no run's label")
+    named = {run.base for run in study.runs} | {study.target_run}
+    if lost := named - {*labels, None}:
+        raise ConfigError(f"{where}: base or target_run {lost} is no run's label")
     for panel in study.panels:
         if not set(panel.split(":")) <= set(AXES) or panel.count(":") != 1:
             known = ", ".join(AXES)
@@ -286,12 +149,10 @@ def _check(study: Study, where: str) -> None:
         raise ConfigError(f"{where}: runs or datasets are missing")
     _only(study.parameters, PARAMETERS, f"{where}, [parameters]")
     for dataset, values in study.datasets.items():
-        _only(values, PARAMETERS | _OF_DATASET, f"{where}, [datasets.{dataset}]")
+        _only(values, PARAMETERS | OF_DATASET, f"{where}, [datasets.{dataset}]")
     for place in study.places:
         for run in study.runs:
-            study.job(
-                place, run, 0, run.learning_rates[0] if run.learning_rates else None
-            )
+            study.run(place, run, 0, next(iter(run.learning_rates), None))
 
 
 def _only(values: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -1,21 +1,24 @@
 """Loss against iterations, uploads and bits: the mean of the seeds and their range."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..compare import to_target
-from . import grid, summary, tables
-from .config import Place, RunSpec, Study
-from .plot import plot
+from .. import tables
+from ..plots.curves import Curve, curves_figure
+from ..plots.style import save
+from ..tables import Row
+from ..training import COUNTS, to_target
+from . import captions, grid, summary
 from .store import Result, Store
-from .tables import Row
+from .study import Entry, Place, Study
 
 planned = grid.planned
 
-Found = tuple[RunSpec, float, list[Result]]
+Found = tuple[Entry, float, list[Result]]
 """A run, its learning rate, and its result for each seed."""
 
-_MEANS = ("uploads", "downloads", "uplink_bytes", "gradient_evaluations", "upload_rate")
+_MEANS = (*(name for name in COUNTS if name != "downlink_bytes"), "upload_rate")
 
 
 def produce(study: Study, store: Store, out: Path) -> list[Path]:
@@ -23,7 +26,7 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
 
     ``runs.csv`` has one row for each run and seed, ``summary.md`` their means,
     ``curves.csv`` one row for each run and evaluation, ``learning_rates.csv`` what grid
-    searches tried; a plot's name is
+    searches tried, with the option ``ranking`` also ``ranking.csv``; a plot's name is
     ``DATASET-PARTITION-PLOT.png``.
 
     Returns
@@ -43,8 +46,7 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
         for run, rate, results in found:
             runs += _totals(place, run, rate, results, targets)
             curves += _curve(study, place, run, results)
-        here = [r for r in curves if r["dataset"] == place.dataset]
-        here = [r for r in here if r["partition"] == place.partition]
+        here = [row for row in curves if place.has(row)]
         written += plot(study, place, here, _centre(targets), out)
     tables.write(out / "runs.csv", runs)
     bases = {run.label: run.base for run in study.runs if run.base is not None}
@@ -53,6 +55,11 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
     if tried:
         tables.write(out / "learning_rates.csv", tried)
         written.append(out / "learning_rates.csv")
+    if study.options.get("ranking"):
+        read = tables.read(out / "runs.csv")
+        ranked = [summary.ranking(list(filter(p.has, read))) for p in study.places]
+        tables.write(out / "ranking.csv", [row for rows in ranked for row in rows])
+        written.append(out / "ranking.csv")
     return written
 
 
@@ -61,7 +68,7 @@ def _results(
 ) -> list[Found]:
     """Return the results of all runs at a place; seeds outermost share their data."""
     by_seed = [
-        [store.job(study.job(place, run, s, rates[run.label])) for run in study.runs]
+        [store.run(study.run(place, run, s, rates[run.label])) for run in study.runs]
         for s in range(study.seeds)
     ]
     return [
@@ -74,9 +81,10 @@ def _targets(study: Study, place: Place, found: list[Found]) -> list[float | Non
     """Return the target of each seed, by itself or from dense SGD's final loss."""
     if study.target is not None:
         return [study.target] * study.seeds
-    for _, _, results in found:
+    for entry, _, results in found:
         totals = results[0]["totals"]
-        if (totals["method"], totals["codec"]) == ("sgd", "dense"):
+        dense_sgd = (totals["method"], totals["codec"]) == ("sgd", "dense")
+        if entry.label == study.target_run if study.target_run else dense_sgd:
             losses = [r["totals"]["final_loss"] for r in results]
             factor = study.factor(place)
             return [None if x is None else factor * x for x in losses]
@@ -90,7 +98,7 @@ def _centre(targets: list[float | None]) -> float | None:
 
 def _totals(
     place: Place,
-    run: RunSpec,
+    run: Entry,
     rate: float,
     results: list[Result],
     targets: list[float | None],
@@ -120,30 +128,17 @@ def _totals(
     return rows
 
 
-def _curve(
-    study: Study, place: Place, run: RunSpec, results: list[Result]
-) -> list[Row]:
+def _curve(study: Study, place: Place, run: Entry, results: list[Result]) -> list[Row]:
     """Return a row for each evaluation that all seeds have."""
-    workers = study.job(place, run, 0).workers
+    workers = study.run(place, run, 0).workers
     histories = [_with_rate(r["history"], workers) for r in results]
     totals = results[0]["totals"]
-    rows = []
-    for at in zip(*histories, strict=False):
-        row: Row = {
-            "dataset": place.dataset,
-            "partition": place.partition,
-            "run": run.label,
-            "method": totals["method"],
-            "codec": totals["codec"],
-            "iteration": at[0]["iteration"],
-        }
-        for name in ("loss", "accuracy"):
-            values = [float(r[name]) for r in at]
-            row[name] = tables.mean(values)
-            row[f"{name}_low"], row[f"{name}_high"] = min(values), max(values)
-        row |= {name: tables.mean(float(r[name]) for r in at) for name in _MEANS}
-        rows.append(row)
-    return rows
+    names = {"dataset": place.dataset, "partition": place.partition, "run": run.label}
+    names |= {"method": totals["method"], "codec": totals["codec"]}
+    return [
+        {**names, "iteration": row["iteration"], **band}
+        for row, band in zip(histories[0], tables.band(histories, _MEANS), strict=False)
+    ]
 
 
 def _with_rate(history: list[Row], workers: int) -> list[dict[str, Any]]:
@@ -155,3 +150,30 @@ def _with_rate(history: list[Row], workers: int) -> list[dict[str, Any]]:
         rows.append({**row, "upload_rate": uploads / steps if steps else 0.0})
         before = row
     return rows
+
+
+def plot(
+    study: Study, place: Place, rows: Sequence[Row], target: float | None, out: Path
+) -> list[Path]:
+    """Write the plots of a place, one for each name in the runs' ``plots``."""
+    written = []
+    for name in dict.fromkeys(p for run in study.runs for p in run.plots):
+        runs = [run for run in study.runs if name in run.plots]
+        title = f"{study.title} — {place.dataset}, {place.partition}"
+        workers = {study.run(place, run, 0).workers for run in runs}
+        if len(workers) == 1:
+            title += f", M = {workers.pop()}"
+        shared = captions.parameters(study, place, runs)
+        caption = captions.of(study, shared, captions.seeds(study))
+        drawn = [_drawn(run, rows) for run in runs]
+        figure = curves_figure(title, caption, drawn, study.panels, target)
+        suffix = "" if name == "all" else f"-{name}"
+        written.append(
+            save(figure, out / f"{place.dataset}-{place.partition}{suffix}.png")
+        )
+    return written
+
+
+def _drawn(run: Entry, rows: Sequence[Row]) -> Curve:
+    mine = [row for row in rows if row["run"] == run.label]
+    return Curve(run.label, mine[0]["method"], mine[0]["codec"], mine, run.colour)

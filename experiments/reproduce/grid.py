@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable
 
-from ..compare import to_target
-from .config import Place, RunSpec, Study
+from ..training import to_target
 from .store import Result, Store
+from .study import Entry, Place, Study
 
 Cost = Callable[[Result], float]
 """What the best learning rate makes smallest."""
@@ -48,13 +48,13 @@ def choose_all(
         rates[run.label], tried = choose(study, store, place, run, cost)
         rows += tried
         if run is study.runs[0] and study.options.get("choose_by") == "bytes":
-            first = store.job(study.job(place, run, 0, rates[run.label]))
+            first = store.run(study.run(place, run, 0, rates[run.label]))
             cost = uplink_bytes_to(study.factor(place) * final_loss(first))
     return rates, rows
 
 
 def choose(
-    study: Study, store: Store, place: Place, run: RunSpec, cost: Cost = final_loss
+    study: Study, store: Store, place: Place, run: Entry, cost: Cost = final_loss
 ) -> tuple[float, list[dict[str, object]]]:
     """Return the learning rate of a run at a place, and a row for each one tried.
 
@@ -62,9 +62,9 @@ def choose(
     learning rate.
     """
     if not run.learning_rates:
-        return study.job(place, run, 0).learning_rate, []
+        return study.run(place, run, 0).learning_rate, []
     tried = {
-        rate: cost(store.job(study.job(place, run, 0, rate)))
+        rate: cost(store.run(study.run(place, run, 0, rate)))
         for rate in sorted(run.learning_rates)
     }
     best = min(tried, key=lambda rate: tried[rate])

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import job as jobs
-from .job import Job
+from .. import training
+from ..run import Run
 
 FORMAT = 1
 """Part of every key. Raise it when a change of the code changes what runs give.
 
-Keys hold what configs say, not what the code says: a changed default of a `Job`, a
+Keys hold what configs say, not what the code says: a changed default of a `Run`, a
 changed network, way of pretraining, or constant of the appendix needs a new format.
 """
 
@@ -26,20 +26,9 @@ class Store:
     """A folder of results.
 
     A file is written whole or not at all, so that an interrupted run leaves only
-    results that are good; a damaged file is as good as none.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the files are.
-    resume : bool (default: True)
-        Whether to use what is there; False computes everything anew.
-    data_dir : Path, optional
-        Where the data files are.
-    planned : int (default: 0)
-        How many results will be asked for, for the estimate of the time left.
-    say : callable
-        Is given a line for each result that was computed.
+    results that are good; a damaged file is as good as none. Without `resume` all is
+    computed anew; `planned` is how many results will be asked for, for the estimate of
+    the time left; `say` is given a line for each result that was computed.
     """
 
     def __init__(
@@ -60,23 +49,22 @@ class Store:
         self._say = say
         self._fresh: set[str] = set()
 
-    def job(self, job: Job) -> Result:
-        """Return the result of a job."""
-        return self.get(job.spec, str(job), lambda: jobs.run(job, self.data_dir))
+    def run(self, run: Run) -> Result:
+        """Return the result of a run: its history and its totals, without times."""
+
+        def compute() -> Result:
+            done = training.train(run, training.task_of(run, self.data_dir))
+            totals = {k: v for k, v in done.totals.items() if k != "seconds"}
+            return {"history": done.history, "totals": totals}
+
+        return self.get(run.spec, str(run), compute)
 
     def get(
         self, spec: Mapping[str, Any], name: str, compute: Callable[[], Result]
     ) -> Result:
         """Return the result that `spec` determines, computed only if it is not there.
 
-        Parameters
-        ----------
-        spec : mapping
-            Everything that determines the result, JSON-ready.
-        name : str
-            What the progress calls it.
-        compute : callable
-            Makes the result, JSON-ready.
+        `spec` and the result are JSON-ready; `name` is what the progress calls it.
         """
         key = key_of(spec)
         path = self.folder / f"{key}.json"

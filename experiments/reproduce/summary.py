@@ -1,9 +1,10 @@
-"""The runs of a study as a table for reading: mean ± deviation over the seeds."""
+"""The runs of a study for reading: mean ± deviation over the seeds, and a ranking."""
 
+import math
 from collections.abc import Mapping, Sequence
 
-from . import tables
-from .tables import Row
+from .. import tables
+from ..tables import Row
 
 _HEAD = (
     "| run | uploads to target | fewer than SGD | uplink bytes to target | fewer than "
@@ -13,14 +14,9 @@ _HEAD = (
 
 
 def markdown(runs: Sequence[Row], bases: Mapping[str, str] | None = None) -> str:
-    """Return one table for each data set and partition.
+    """Return one table for each data set and partition, from the rows of ``runs.csv``.
 
-    Parameters
-    ----------
-    runs : sequence of dict
-        The rows of ``runs.csv``.
-    bases : mapping, optional
-        The run that a run is compared with, where it is not the first of its place.
+    A run is compared with that in `bases`, or else with the first of its place.
     """
     places = dict.fromkeys((r["dataset"], r["partition"]) for r in runs)
     parts = []
@@ -83,3 +79,45 @@ def _accuracy(rows: Sequence[Row]) -> str:
     found = [100 * float(r["final_accuracy"]) for r in rows]
     spread = f" ± {tables.deviation(found):.1f}" if len(found) > 1 else ""
     return f"{tables.mean(found):.1f}{spread} %"
+
+
+def ranking(runs: list[dict[str, str]]) -> list[Row]:
+    """Rank the runs of a place by mean uplink bytes to the target.
+
+    A run must reach the target with every seed to have a mean; the others follow by
+    their final loss. ``x_fewer_bytes`` compares with the first run, seed by seed.
+    """
+    groups = {row["run"]: [r for r in runs if r["run"] == row["run"]] for row in runs}
+    base = next(iter(groups.values()))
+    rows = [_ranked(mine, base) for mine in groups.values()]
+    rows.sort(key=lambda r: (r["uplink_bytes"] or math.inf, r["final_loss"]))
+    return [{**row, "rank": place} for place, row in enumerate(rows, 1)]
+
+
+def _ranked(mine: list[dict[str, str]], base: list[dict[str, str]]) -> Row:
+    reached = [float(r["uplink_bytes_to_target"]) for r in mine
+               if r["uplink_bytes_to_target"]]  # fmt: skip
+    whole = len(reached) == len(mine)
+    ratios = [
+        float(b["uplink_bytes_to_target"]) / float(r["uplink_bytes_to_target"])
+        for b, r in zip(base, mine, strict=True)
+        if b["uplink_bytes_to_target"] and r["uplink_bytes_to_target"]
+    ]
+    known = len(ratios) == len(mine)
+    losses = [float(r["final_loss"]) if r["final_loss"] else math.inf for r in mine]
+    accuracies = [float(r["final_accuracy"] or "nan") for r in mine]
+    uploads = [float(r["uploads_to_target"] or "nan") for r in mine]
+    return {
+        "dataset": mine[0]["dataset"],
+        "partition": mine[0]["partition"],
+        "run": mine[0]["run"],
+        "learning_rate": mine[0]["learning_rate"],
+        "reached": f"{len(reached)} of {len(mine)}",
+        "uplink_bytes": tables.mean(reached) if whole else None,
+        "deviation": tables.deviation(reached) if whole else None,
+        "uploads": tables.mean(uploads) if whole else None,
+        "final_loss": tables.mean(losses),
+        "final_accuracy": tables.mean(accuracies),
+        "x_fewer_bytes": tables.mean(ratios) if known else None,
+        "x_fewer_bytes_deviation": tables.deviation(ratios) if known else None,
+    }

@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 
 from lasg_flwr import LasgServer, simulate
-from lasg_flwr.rounds import RoundReport
-from lasg_flwr.settings import ServerMemory
+from lasg_flwr.config import ServerMemoryName
+from lasg_flwr.protocol.rounds import RoundReport
 
-from ..methods import Hyperparameters, build_rule
+from .. import tables
+from ..methods import build_rule
+from ..plots import studies
+from ..run import Run
+from ..tables import Row
 from ..tasks import LogisticOracle
-from . import tables
-from .config import Study
+from . import captions
 from .store import Result, Store
-from .table1_plot import plot
-from .tables import Row
+from .study import Study
 
 EXAMPLES, BATCH = 50, 5
-MEMORIES: tuple[ServerMemory, ...] = ("per-worker", "sum-only")
+MEMORIES: tuple[ServerMemoryName, ...] = ("per-worker", "sum-only")
 PAPER = {
     "sgd": ("always", "always", "O(p)", "none"),
     "wk1": ("always", "if m in M^k", "O(p)", "O(p)"),
@@ -39,7 +41,7 @@ class Case:
     method: str
     workers: int
     size: int
-    server_memory: ServerMemory
+    server_memory: ServerMemoryName
 
 
 def cases(study: Study) -> list[Case]:
@@ -71,16 +73,23 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
         paper |= {"paper_server_memory": server, "paper_worker_memory": worker}
         rows.append({**vars(case), **measured, **paper})
     tables.write(out / "table1.csv", rows)
-    plot(study, rows, out / "table1.png")
+    o = study.options
+    caption = (
+        f"{captions.of(study)} Synthetic logistic regression, p = {max(o['sizes'])}, "
+        f"{o['rounds']} rounds, η = {o['learning_rate']}, D = {o['max_delay']}, "
+        f"d_max = {o['d_max']}, c = 1/η². The paper: O(p) at the server but O(Mp) for "
+        "PS and PSE; O(p) at a worker."
+    )
+    title = f"{study.title}: memory and uploads"
+    studies.table1(title, caption, o, rows, out / "table1.png")
     return [out / "table1.csv", out / "table1.png"]
 
 
 def measure(case: Case, options: Any) -> Result:
     """Run a case and return what a worker and a round cost on average."""
     oracles = problem(case.workers, case.size)
-    parameters = Hyperparameters(
-        options["learning_rate"], options["max_delay"], options["d_max"]
-    )
+    names = ("learning_rate", "max_delay", "d_max")
+    run = Run(method=case.method, **{name: options[name] for name in names})
     rounds, stored = options["rounds"], [0]
 
     def watch(server: LasgServer, _: RoundReport) -> None:
@@ -90,9 +99,9 @@ def measure(case: Case, options: Any) -> Result:
         oracles,
         np.zeros(case.size, np.float32),
         rounds=rounds,
-        rule=build_rule(case.method, parameters, oracles),
+        rule=build_rule(case.method, run, oracles),
         server_memory=case.server_memory,
-        step=parameters.learning_rate,
+        step=run.learning_rate,
         callback=watch,
     )
     ledger, each = result.ledger, rounds * case.workers

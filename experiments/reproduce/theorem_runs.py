@@ -1,24 +1,29 @@
 """One run of a theorem: what is measured, and what the theorem states for it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from lasg_flwr import LasgServer, simulate
 from lasg_flwr.codecs import codec_from
-from lasg_flwr.oracle import Oracle
-from lasg_flwr.rounds import RoundReport
+from lasg_flwr.optim import SGD
+from lasg_flwr.optim.schedules import (
+    Schedule,
+    decreasing_step,
+    largest_c,
+    square_root_step,
+)
+from lasg_flwr.oracles.base import Oracle
+from lasg_flwr.protocol.rounds import RoundReport
 from lasg_flwr.rules import PS, WK1, WK2, Always, Rule
-from lasg_flwr.schedules import Schedule, decreasing_step, largest_c, square_root_step
-from lasg_flwr.steps import SGD
 from lasg_flwr.vectors import F64
 
-from .bounds import Constants, gamma, lyapunov
+from ..tables import Row
 from .store import Result
-from .tables import Row
-from .theory import OneSided, Problem, make
+from .theory import Constants, OneSided, Problem, gamma, lyapunov, make
 
 POINTS = 40
 """Checkpoints of a trajectory that are kept."""
@@ -88,15 +93,8 @@ def _theorem_3(case: Case, options: Any) -> list[Row]:
     known = Constants(problem.smoothness, workers, delay, problem.variance, start)
     thetas, uploads = trajectory(problem, case, step, options)
     excess = problem.loss(thetas) - problem.least_loss
-    return [
-        {
-            "K": int(k),
-            "measured": _around(excess, k),
-            "stated": known.excess(problem.mu, step.k0, k),
-            "uploads": uploads,
-        }
-        for k in _checkpoints(case.rounds)
-    ]
+    stated = partial(known.excess, problem.mu, step.k0)
+    return _checkpoints(case.rounds, partial(_around, excess), stated, uploads)
 
 
 def _one_sided(case: Case, options: Any) -> list[Row]:
@@ -110,25 +108,15 @@ def _one_sided(case: Case, options: Any) -> list[Row]:
     excess = problem.excess(thetas[:, 0])
     variance = problem.variance(thetas[:, 0])
     known = Constants(smoothness, 1, delay, variance, float(excess[0]))
-    return [
-        {
-            "K": int(k),
-            "measured": _around(excess, k),
-            "stated": known.excess(smoothness, step.k0, k),
-            "uploads": uploads,
-        }
-        for k in _checkpoints(case.rounds)
-    ]
+    stated = partial(known.excess, smoothness, step.k0)
+    return _checkpoints(case.rounds, partial(_around, excess), stated, uploads)
 
 
 def _lyapunov(case: Case, options: Any) -> list[Row]:
     """V^k beside what (33), summed up, allows with (50): V^0 − Σ (η/2)‖∇L‖² + kRη²."""
     problem = problem_of("1", options)
-    workers, delay, smoothness = (
-        options["workers"],
-        options["max_delay"],
-        problem.smoothness,
-    )
+    workers, delay = options["workers"], options["max_delay"]
+    smoothness = problem.smoothness
     step = square_root_step(options["c_eta"], case.rounds, smoothness, workers, delay)
     c = 0.0
     if case.method != "sgd":
@@ -141,15 +129,8 @@ def _lyapunov(case: Case, options: Any) -> list[Row]:
     known = Constants(smoothness, workers, delay, problem.variance, 0.0)
     descent = step(0) / 2 * np.concatenate([[0.0], np.cumsum(squares[:-1])])
     noise = known.noise() * step(0) ** 2 * np.arange(len(values))
-    return [
-        {
-            "K": int(k),
-            "measured": float(values[k]),
-            "stated": float(values[0] - descent[k] + noise[k]),
-            "uploads": uploads,
-        }
-        for k in _checkpoints(case.rounds)
-    ]
+    allowed = values[0] - descent + noise
+    return _checkpoints(case.rounds, values.__getitem__, allowed.__getitem__, uploads)
 
 
 def trajectory(
@@ -162,27 +143,20 @@ def trajectory(
     if case.c == "theorem":
         args = (problem.smoothness, problem.workers, delay, delay)
         c = largest_c(theorem, step(0), *args)
-    rules: dict[str, Rule] = {
+    rules: dict[str, Rule[Any]] = {
         "sgd": Always(),
         "wk1": WK1(c, delay, delay),
         "wk2": WK2(c, delay, delay),
         "ps": PS(c, delay, delay, smoothness=problem.local_smoothness),
     }
     start = np.zeros(problem.size)
-    return _run(
-        problem.oracles(),
-        rules[case.method],
-        step,
-        case.rounds,
-        case.seed,
-        start,
-        codec,
-    )
+    rule = rules[case.method]
+    return _run(problem.oracles(), rule, step, case.rounds, case.seed, start, codec)
 
 
 def _run(
     oracles: list[Oracle],
-    rule: Rule,
+    rule: Rule[Any],
     step: Schedule,
     rounds: int,
     seed: int,
@@ -209,10 +183,23 @@ def _run(
     return np.array(thetas, np.float64), share
 
 
-def _checkpoints(rounds: int) -> list[int]:
-    """Return rounds equally far apart on a logarithmic axis, the last included."""
+def _checkpoints(
+    rounds: int,
+    measured: Callable[[int], float],
+    stated: Callable[[int], float],
+    uploads: float,
+) -> list[Row]:
+    """Return rows equally far apart on a logarithmic axis, the last round included."""
     points = np.unique(np.geomspace(5, rounds, POINTS).astype(int))
-    return [int(k) for k in points]
+    return [
+        {
+            "K": k,
+            "measured": float(measured(k)),
+            "stated": float(stated(k)),
+            "uploads": uploads,
+        }
+        for k in points.tolist()
+    ]
 
 
 def _around(values: F64, k: int) -> float:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import tables
-from .config import Study
+from .. import tables
+from ..plots import studies
+from ..tables import Row
+from . import captions
 from .store import Store
-from .tables import Row
+from .study import Study
 from .theorem_runs import Case, measure
-from .theorems_plot import plot
 
 LAZY = ("wk1", "wk2", "ps")
 
@@ -54,7 +55,11 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
     tables.write(out / "lyapunov.csv", descent)
     slopes = _slopes(rates)
     tables.write(out / "slopes.csv", slopes)
-    plot(study, rates, descent, out / "theorems.png")
+    o, path = study.options, out / "theorems.png"
+    caption = f"{captions.of(study)} D = {o['max_delay']}, batch {o['batch']}, mean of "
+    caption += f"{study.seeds} seeds."
+    title = f"{study.title}: measured and stated"
+    studies.theorems(title, caption, o["rounds"], rows, path)
     names = ("rates.csv", "slopes.csv", "lyapunov.csv", "theorems.png")
     return [out / name for name in names]
 

@@ -4,21 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from matplotlib.ticker import (
-    EngFormatter,
-    FixedLocator,
-    LogLocator,
-    NullFormatter,
-    NullLocator,
-)
-
-from ..figures import DPI, STYLES
-from . import tables
-from .config import Place, RunSpec, Study
-from .job import ConfigError, Job
-from .plot import add_legend, caption_of, dress, new_figure
+from .. import tables
+from ..plots import studies
+from ..run import Run
+from ..tables import Row
+from . import captions
 from .store import Result, Store
-from .tables import Row
+from .study import ConfigError, Entry, Place, Study
 
 
 def planned(study: Study) -> int:
@@ -45,10 +37,10 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
     written = [out / "runs.csv", out / "summary.md"]
     for place in study.places:
         here = [
-            _row(study, place, run, workers, iterations, seed, store)
+            _row(study, run_of(study, place, entry, *size, seed), entry.label, store)
             for seed in range(study.seeds)
-            for workers, iterations in sizes(study)
-            for run in study.runs
+            for size in sizes(study)
+            for entry in study.runs
         ]
         rows += here
         path = out / f"{place.dataset}-{place.partition}.png"
@@ -78,22 +70,14 @@ def sizes(study: Study) -> list[tuple[int, int]]:
     return list(zip(workers, iterations, strict=True))
 
 
-def _row(
-    study: Study,
-    place: Place,
-    run: RunSpec,
-    workers: int,
-    iterations: int,
-    seed: int,
-    store: Store,
-) -> Row:
-    result = store.job(job_of(study, place, run, workers, iterations, seed))
+def _row(study: Study, run: Run, label: str, store: Store) -> Row:
+    result = store.run(run)
     return {
-        "dataset": place.dataset,
-        "partition": place.partition,
-        "run": run.label,
-        "workers": workers,
-        "seed": seed,
+        "dataset": run.dataset,
+        "partition": run.partition,
+        "run": label,
+        "workers": run.workers,
+        "seed": run.seed,
         "target": study.target,
         **first_at(result, study.options["y"], study.target or 0.0),
         "final_loss": result["totals"]["final_loss"],
@@ -101,13 +85,13 @@ def _row(
     }
 
 
-def job_of(
-    study: Study, place: Place, run: RunSpec, workers: int, iterations: int, seed: int
-) -> Job:
-    """Return the job of a run with so many workers."""
+def run_of(
+    study: Study, place: Place, run: Entry, workers: int, iterations: int, seed: int
+) -> Run:
+    """Return a run with so many workers."""
     changed = {"workers": workers, "iterations": iterations}
     spec = replace(run, parameters={**run.parameters, **changed})
-    return study.job(place, spec, seed)
+    return study.run(place, spec, seed)
 
 
 def first_at(result: Result, column: str, target: float) -> Row:
@@ -133,7 +117,7 @@ def first_at(result: Result, column: str, target: float) -> Row:
 def summary(study: Study, place: Place, rows: Sequence[Row]) -> str:
     """Return uploads to the target by run and M, and how many fewer than the first."""
     counts = study.options["workers"]
-    rows = [r for r in rows if (r["dataset"], r["partition"]) == _pair(place)]
+    rows = list(filter(place.has, rows))
     head = "| run |" + "".join(f" M = {m} |" for m in counts)
     title = f"{study.title} — {place.dataset}, {place.partition}"
     lines = [f"{title}, and how many times fewer than SGD", "", head]
@@ -143,10 +127,6 @@ def summary(study: Study, place: Place, rows: Sequence[Row]) -> str:
         cells = [_cell(_reached(rows, run.label, m), base[m]) for m in counts]
         lines.append(f"| {run.label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _pair(place: Place) -> tuple[str, str]:
-    return place.dataset, place.partition
 
 
 def _reached(rows: Sequence[Row], label: str, workers: int) -> list[float | None]:
@@ -172,38 +152,14 @@ def _cell(counts: Sequence[float | None], base: Sequence[float | None]) -> str:
 
 
 def _plot(study: Study, place: Place, rows: Sequence[Row], path: Path) -> None:
-    title = f"{study.title} — {place.dataset}, {place.partition}"
-    rows_of_legend = -(-len(study.runs) // 2)
-    caption = caption_of(study, f"Mean of {study.seeds} seeds")
-    figure, (axes,) = new_figure(title, caption, 1, rows_of_legend)
     counts = study.options["workers"]
-    methods = {run.label: run.parameters["method"] for run in study.runs}
-    for label, method in methods.items():
-        found = {m: _reached(rows, label, m) for m in counts}
-        shown = {m: [y for y in ys if y is not None]
-                 for m, ys in found.items() if None not in ys}  # fmt: skip
-        style = STYLES[method]
-        means = [tables.mean(ys) for ys in shown.values()]
-        below = [mean - min(ys) for mean, ys in zip(means, shown.values(), strict=True)]
-        above = [max(ys) - mean for mean, ys in zip(means, shown.values(), strict=True)]
-        axes.errorbar(
-            list(shown), means, [below, above], color=style.colour,
-            marker=style.marker, markersize=style.size, linewidth=1.7, capsize=3,
-            label=label if shown else f"{label}: not reached",
-        )  # fmt: skip
-    dress(axes)
-    some = any(row["uploads_to_target"] for row in rows)
-    axes.set(xscale="log", yscale="log" if some else "linear")
-    axes.set_xlim(counts[0] / 1.2, counts[-1] * 1.2)
-    axes.set_xlabel("workers M (log scale)")
-    axes.set_ylabel("uploads to the target (messages, log scale)")
-    axes.xaxis.set_major_locator(FixedLocator(counts))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_minor_locator(NullLocator())
-    if some:
-        axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 3, 5)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    add_legend(figure, axes, 2)
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    found = {
+        run.label: (
+            run.parameters["method"],
+            {m: _reached(rows, run.label, m) for m in counts},
+        )
+        for run in study.runs
+    }
+    title = f"{study.title} — {place.dataset}, {place.partition}"
+    caption = captions.of(study, f"Mean of {study.seeds} seeds")
+    studies.workers(title, caption, counts, found, path)

@@ -2,7 +2,14 @@
 
 from .adam import Adam, AMSGrad
 from .base import STEPS, ServerStep, step_from
-from .schedules import Constant, Decreasing, Schedule, schedule_from
+from .schedules import (
+    Constant,
+    Cosine,
+    Decreasing,
+    Exponential,
+    Schedule,
+    schedule_from,
+)
 from .sgd import SGD, Momentum
 
 STEPS.discover(__name__)
@@ -13,7 +20,9 @@ __all__ = [
     "AMSGrad",
     "Adam",
     "Constant",
+    "Cosine",
     "Decreasing",
+    "Exponential",
     "Momentum",
     "Schedule",
     "ServerStep",

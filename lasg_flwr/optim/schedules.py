@@ -1,9 +1,9 @@
 """Step sizes η_k, and what the theorems allow."""
 
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import cos, isfinite, pi, sqrt
 
-from ..checks import real
+from ..checks import real, whole
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,77 @@ class Decreasing:
         return 2.0 / (self.mu * (k + self.k0))
 
 
-Schedule = Constant | Decreasing
+@dataclass(frozen=True)
+class Cosine:
+    """η_k = η (1 + cos(πk/K))/2: from η at k = 0 to 0 at k = K, and 0 from there on.
+
+    Parameters
+    ----------
+    value : float
+        η.
+    rounds : int
+        K ≥ 1.
+
+    Raises
+    ------
+    ValueError
+        If η or K is out of range.
+
+    Examples
+    --------
+    >>> steps = Cosine(0.4, rounds=100)
+    >>> steps(0), round(steps(50), 12), steps(100), steps(200)
+    (0.4, 0.2, 0.0, 0.0)
+    """
+
+    value: float
+    rounds: int
+
+    def __post_init__(self) -> None:
+        Constant(self.value)
+        object.__setattr__(self, "rounds", whole("rounds", self.rounds, least=1))
+
+    def __call__(self, k: int) -> float:
+        """Return η_k."""
+        return self.value * (1 + cos(pi * min(k / self.rounds, 1.0))) / 2
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """η_k = η γ^k.
+
+    Parameters
+    ----------
+    value : float
+        η.
+    factor : float
+        γ in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If η or γ is out of range.
+
+    Examples
+    --------
+    >>> Exponential(0.1, factor=0.5)(2)
+    0.025
+    """
+
+    value: float
+    factor: float
+
+    def __post_init__(self) -> None:
+        Constant(self.value)
+        factor = real("factor", self.factor, above=0, most=1)
+        object.__setattr__(self, "factor", factor)
+
+    def __call__(self, k: int) -> float:
+        """Return η_k."""
+        return self.value * self.factor**k
+
+
+Schedule = Constant | Decreasing | Cosine | Exponential
 
 
 def schedule_from(choice: float | Schedule, name: str = "learning_rate") -> Schedule:

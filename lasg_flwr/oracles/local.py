@@ -1,5 +1,6 @@
 """Local steps: H steps of local SGD as one lazily aggregated pseudo-gradient."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +35,9 @@ class LocalSteps(OracleWrapper):
         Draws one minibatch and computes its gradient.
     steps : int
         H ≥ 1.
-    learning_rate : float
-        η of the local steps.
+    learning_rate : float or callable
+        η of the local steps; of a schedule, such as `lasg_flwr.optim.Cosine`, η_k in
+        all local steps of round k, which `start_round` tells (0 until then).
     momentum : float (default: 0)
         β in [0, 1).
     weight_decay : float (default: 0)
@@ -64,19 +66,21 @@ class LocalSteps(OracleWrapper):
 
     oracle: Oracle
     steps: int
-    learning_rate: float
+    learning_rate: float | Callable[[int], float]
     momentum: float = 0.0
     weight_decay: float = 0.0
     proximal: float = 0.0
 
     def __post_init__(self) -> None:
-        checked: dict[str, float] = {
+        checked: dict[str, Any] = {
             "steps": whole("steps", self.steps, least=1),
-            "learning_rate": real("learning_rate", self.learning_rate, above=0),
             "momentum": real("momentum", self.momentum, least=0, below=1),
             "weight_decay": real("weight_decay", self.weight_decay, least=0),
             "proximal": real("proximal", self.proximal, least=0),
         }
+        if not callable(self.learning_rate):
+            rate = real("learning_rate", self.learning_rate, above=0)
+            checked["learning_rate"] = rate
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -101,14 +105,19 @@ class LocalSteps(OracleWrapper):
 
     def gradient(self, theta: F32, batch: list[Any]) -> F32:
         """Return θ − θ_local after one local step on each minibatch."""
-        local, velocity = theta, None
+        local, velocity, rate = theta, None, np.float32(self._rate())
         for minibatch in batch:
             direction = self._direction(theta, local, minibatch)
             if self.momentum and velocity is not None:
                 direction = np.float32(self.momentum) * velocity + direction
             velocity = direction
-            local = local - np.float32(self.learning_rate) * direction
+            local = local - rate * direction
         return theta - local
+
+    def _rate(self) -> float:
+        """Return η of this round."""
+        rate = self.learning_rate
+        return rate(getattr(self, "_round", 0)) if callable(rate) else rate
 
     def _direction(self, theta: F32, local: F32, minibatch: Any) -> F32:
         direction = self.oracle.gradient(local, minibatch)

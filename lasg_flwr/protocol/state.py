@@ -22,15 +22,17 @@ class Slot(NamedTuple):
         What the rule keeps of it; it may change in later rounds, on skips as well.
     memory : NamedTuple, optional
         What the memory keeps of it.
+    reference_round : int
+        The round of the rule's reference point, where a second gradient is computed.
     config : dict, optional
-        The user's config of the round of the rule's reference point, under which a
-        second gradient is computed there.
+        The user's config of that round.
     """
 
     id: bytes
     round: int
     rule: Any = None
     memory: Any = None
+    reference_round: int = 0
     config: dict[str, Any] | None = None
 
 

@@ -104,14 +104,20 @@ class LasgWorker:
         return self.oracle.gradient(theta, task.batch)
 
     def _reference_gradient(self, theta: F32, task: Task) -> F32:
-        """Return the gradient at an older iterate, under the config of its round."""
-        config = None if task.base is None else task.base.config
-        if config is None:
+        """Return the gradient at an older iterate, as of its round."""
+        base, request = task.base, task.request
+        if base is None:
             return self._gradient(theta, task)
-        self.oracle.configure({**config, OLDER_KEY: True})
+        told = base.config and {**base.config, OLDER_KEY: True}
+        self._enter(base.reference_round, told)
         gradient = self._gradient(theta, task)
-        self.oracle.configure(dict(task.request.config or {}))
+        self._enter(request.round, request.config)
         return gradient
+
+    def _enter(self, round_: int, config: dict[str, Any] | None) -> None:
+        if config is not None:
+            self.oracle.configure(dict(config))
+        self.oracle.start_round(round_)
 
     def begin(self, request: Request) -> Task | None:
         """Find what the request needs: the batch, and where a second gradient."""
@@ -132,9 +138,7 @@ class LasgWorker:
             state, forced = None, True
         else:
             forced = base is None or request.force
-        if request.config is not None:
-            self.oracle.configure(dict(request.config))
-        self.oracle.start_round(request.round)
+        self._enter(request.round, request.config)
         batch = self.oracle.draw(self._generator(request, BATCH))
         point = rule.reference_point(state, forced)
         return Task(request, base, state, forced, batch, point)
@@ -176,7 +180,7 @@ class LasgWorker:
                 request.round,
                 outcome.uploaded,
                 memory,
-                self._config_of(task, outcome),
+                *self._reference(task, outcome),
             )
             committed = self.state.committed if base is None else base
             self.state = WorkerState(committed, slot, answered)
@@ -186,13 +190,15 @@ class LasgWorker:
         self.state = WorkerState(base, None, answered)
         return self._reply(task, "skip", b"", outcome, count)
 
-    def _config_of(self, task: Task, outcome: Outcome[Any]) -> dict[str, Any] | None:
-        """Return the config of the round of the new upload's reference point."""
+    def _reference(
+        self, task: Task, outcome: Outcome[Any]
+    ) -> tuple[int, dict[str, Any] | None]:
+        """Return round and config of the new upload's reference point."""
         request, base = task.request, task.base
         point = request.settings.rule_object.reference_point(outcome.uploaded, False)
         if point is request.theta or base is None or task.rule is None:
-            return request.config
-        return base.config
+            return request.round, request.config
+        return base.reference_round, base.config
 
     def _with_memory(self, seen: Seen, task: Task) -> Seen:
         """Add what a rule that compares with h_m must know."""

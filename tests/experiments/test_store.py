@@ -1,0 +1,119 @@
+"""The store of results: each run once, under a key of all that determines it."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.reproduce import curves, store
+from experiments.reproduce.store import Store, key_of
+from experiments.run import Run
+
+from .small_study import counted, small, texts
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = small(tmp_path)
+    curves.produce(study, Store(tmp_path / "whole"), tmp_path / "a")
+    with monkeypatch.context() as patch:
+        first = counted(patch, limit=4)
+        with pytest.raises(KeyboardInterrupt):
+            curves.produce(study, Store(tmp_path / "cache"), tmp_path / "b")
+    assert not (tmp_path / "b" / "runs.csv").exists()
+    second = counted(monkeypatch)
+    curves.produce(study, Store(tmp_path / "cache"), tmp_path / "b")
+    assert len(first) == 4
+    assert len(second) == 2
+    assert not set(first) & set(second)
+    assert texts(tmp_path / "a") == texts(tmp_path / "b") != {}
+
+
+def test_a_changed_plot_trains_nothing_and_a_changed_parameter_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, out = small(tmp_path), tmp_path / "out"
+    curves.produce(study, Store(tmp_path / "cache"), out)
+    before = (out / "digits-iid.png").read_bytes()
+    ran = counted(monkeypatch)
+    other = replace(study, title="Another", panels=("bits:accuracy",))
+    curves.produce(other, Store(tmp_path / "cache"), out)
+    assert ran == []
+    assert (out / "digits-iid.png").read_bytes() != before
+    more = replace(study, parameters={**study.parameters, "iterations": 20})
+    curves.produce(more, Store(tmp_path / "cache"), out)
+    assert len(ran) == 6
+
+
+def test_no_resume_computes_everything_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = small(tmp_path)
+    curves.produce(study, Store(tmp_path / "cache"), tmp_path / "a")
+    ran = counted(monkeypatch)
+    again = Store(tmp_path / "cache", resume=False)
+    curves.produce(study, again, tmp_path / "b")
+    again.run(study.run(study.places[0], study.runs[0], 0))  # asked for twice
+    assert len(ran) == 6
+    assert texts(tmp_path / "a") == texts(tmp_path / "b")
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"spec": 1}', "[]", "null"])
+def test_a_damaged_result_is_computed_anew(damage: str, tmp_path: Path) -> None:
+    kept = Store(tmp_path)
+    spec = {"kind": "test"}
+    assert kept.get(spec, "x", lambda: {"value": 1}) == {"value": 1}
+    (path,) = tmp_path.iterdir()
+    path.write_text(damage)
+    assert kept.get(spec, "x", lambda: {"value": 2}) == {"value": 2}
+    assert json.loads(path.read_text())["result"] == {"value": 2}
+
+
+def test_the_format_and_every_parameter_are_part_of_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Run("digits", "iid", "wk2", 3, 30, 0.3, 0, batch_size=8)
+    changed: dict[str, Any] = {
+        "dataset": "ijcnn1", "partition": "by-label", "method": "pse", "codec": "sign",
+        "memory": "gradient", "iterations": 31, "learning_rate": 0.2, "seed": 1,
+        "max_delay": 50, "d_max": 5, "c": 2.0, "workers": 4, "batch_size": 9,
+        "batch_fraction": 0.1, "local_steps": 2, "evaluate_every": 5, "proximal": 0.2,
+        "top_k": (0.02,), "batch_growth": 1.1, "initial_batch": 3,
+        "schedule": "cosine", "stop_at": 0.5,
+    }  # fmt: skip
+    assert set(changed) == {field.name for field in fields(Run)}
+    keys = {key_of(run.spec)}
+    for name, value in changed.items():
+        size = None if name == "batch_fraction" else run.batch_size
+        keys.add(key_of(replace(run, **{"batch_size": size, name: value}).spec))
+    assert len(keys) == len(changed) + 1
+    monkeypatch.setattr(store, "FORMAT", store.FORMAT + 1)
+    assert key_of(run.spec) not in keys
+
+
+def test_results_stay_where_they_are() -> None:
+    """What this key hides: a changed default, or a new field without one."""
+    run = Run("digits", "iid", "wk2", 10, 100, 0.1, 0)
+    assert key_of(run.spec) == "25e6ab8fac5029bb198c5b89a8631e13"
+    always = ("dataset", "partition", "method", "workers", "iterations",
+              "learning_rate", "seed")  # fmt: skip
+    assert set(run.spec) == {"kind", *always}
+    defaults = {f.name: f.default for f in fields(run) if f.name not in always}
+    assert defaults == {
+        "codec": "dense", "memory": "innovation", "evaluate_every": 10,
+        "local_steps": 1, "max_delay": 100, "d_max": 10, "c": None, "batch_size": None,
+        "batch_fraction": None, "proximal": 0.1, "top_k": (0.01,), "batch_growth": 1.0,
+        "initial_batch": None, "schedule": "constant", "stop_at": None,
+    }  # fmt: skip
+
+
+def test_progress_says_how_much_time_is_left(tmp_path: Path) -> None:
+    lines: list[str] = []
+    kept = Store(tmp_path, planned=3, say=lines.append)
+    for i in range(3):
+        kept.get({"i": i}, f"job {i}", dict)
+    assert lines[0].startswith("[1/3] job 0: 0.0 s, about")
+    assert lines[2].endswith("about 0 s left")
