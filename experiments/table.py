@@ -23,6 +23,7 @@ DISPLAY_NAMES: Final[Mapping[str, str]] = {
     "wk2": "LASG-WK2",
     "ps": "LASG-PS",
     "pse": "LASG-PSE",
+    "vr": "VR",
     "local-sgd": "local SGD",
     "fedprox": "FedProx",
     "sparse-local-sgd": "sparse local SGD",

@@ -51,6 +51,7 @@ STYLES: Final[Mapping[str, Style]] = {
     "wk2": Style("#0072B2", "D", width=3.0),
     "pse": Style("#009E73", "P", 3, size=7.0),
     "ps": Style("#D55E00", "v", 1, 1.8, 6.5),
+    "vr": Style("#8C510A", "*", 1, size=8.5),
 }
 UNKNOWN: Final = Style("#595959", "h", 2)
 _LEGEND_ROW = 0.24
