@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
 
 from rich.table import Table
 
@@ -15,6 +14,7 @@ from .tasks import Task
 from .training import Progress, Row, train
 
 METHODS = ("sgd", "wk2", "pse")
+MEMORIES: tuple[MemoryName, ...] = ("innovation", "gradient", "error")
 CODECS = (
     "dense",
     "float16",
@@ -41,7 +41,7 @@ def combinations(base: Run, codecs: Sequence[str] = CODECS) -> list[Run]:
     found = []
     for method in METHODS:
         for codec in codecs:
-            for memory in get_args(MemoryName):
+            for memory in MEMORIES:
                 if codec == "dense" and memory != "innovation":
                     continue
                 try:

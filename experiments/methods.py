@@ -6,7 +6,7 @@ from typing import Any
 
 from lasg_flwr.optim import SGD, ServerStep
 from lasg_flwr.oracles.base import Oracle
-from lasg_flwr.oracles.batches import GrowingBatches
+from lasg_flwr.oracles.batches import ScheduledBatches
 from lasg_flwr.oracles.local import LocalSteps
 from lasg_flwr.rules import Rule
 from lasg_flwr.rules.smoothness import local_steps_smoothness
@@ -48,7 +48,7 @@ def wrap(oracle: Oracle, run: Run) -> tuple[Oracle, ServerStep[Any]]:
 def _grown(oracle: Oracle, run: Run) -> Oracle:
     if run.initial_batch is None and run.batch_growth == 1.0:
         return oracle
-    return GrowingBatches(oracle, run.batches(getattr(oracle, "batch_size", 1)))
+    return ScheduledBatches(oracle, run.batches(getattr(oracle, "batch_size", 1)))
 
 
 def _smoothness(oracle: Oracle, run: Run) -> float:

@@ -26,7 +26,7 @@ from lasg_flwr import LasgConfig, LasgServer, LasgWorker
 from lasg_flwr.codecs import TopK, wire
 from lasg_flwr.codecs.assignment import codec_of
 from lasg_flwr.oracles.base import Oracle
-from lasg_flwr.oracles.batches import BatchSchedule, GrowingBatches
+from lasg_flwr.oracles.batches import BatchSchedule, ScheduledBatches
 from lasg_flwr.oracles.local import LocalSteps
 from lasg_flwr.oracles.wrapper import OracleWrapper
 from lasg_flwr.vectors import F32, F64
@@ -137,7 +137,7 @@ class SparseRun:
     def _device(
         self, key: int, oracle: Oracle, schedule: BatchSchedule | None
     ) -> _Device:
-        inner = oracle if schedule is None else GrowingBatches(oracle, schedule)
+        inner = oracle if schedule is None else ScheduledBatches(oracle, schedule)
         local = _Noting(inner)
         update = _Noting(LocalSteps(local, self.steps, self.learning_rate))
         size = self.server.theta.size

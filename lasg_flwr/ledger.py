@@ -25,7 +25,7 @@ class Ledger:
     downlink_bytes : int
         Bytes of packed models sent for training.
     uplink_message_bytes, downlink_message_bytes : int
-        Whole training messages as Flower counts them, see `lasg_flwr.traffic`; 0
+        Whole training messages as Flower counts them, see `lasg_flwr.flower.traffic`; 0
         outside Flower.
     gradient_evaluations : int
         Minibatch gradients that workers say they computed.

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-
-from lasg_flwr.config import MemoryName
 
 from .. import tables
 from ..table import DISPLAY_NAMES, display_names, grouped, setting
@@ -119,7 +117,7 @@ def plot_codecs(history: Rows, summary: Mapping[str, Any], path: Path) -> Path:
     handles = [Line2D([], [], color=colours[c], label=c) for c in codecs]
     handles += [
         Line2D([], [], color="#555555", ls=_DASHES[m], label=f"{m} memory")
-        for m in get_args(MemoryName)
+        for m in _DASHES
     ]
     methods = list(dict.fromkeys(row["method"] for row in history))
     labels = [str(handle.get_label()) for handle in handles]

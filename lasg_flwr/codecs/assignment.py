@@ -1,4 +1,4 @@
-"""A codec for every worker: the entries of a cycle, by worker key.
+"""A codec for every worker: the entries of an assignment, by worker key.
 
 Devices of different uplinks send different amounts: worker m uses entry m mod n of the
 run's n codecs. Both sides find it from the settings and the worker's key, so that
@@ -14,26 +14,26 @@ from ..registry import spec_of
 from .base import Codec, codec_from
 
 MAX_ENTRIES = 1024
-"""Length of the longest cycle: it travels in every request."""
+"""Length of the longest assignment: it travels in every request."""
 
 _SEPARATOR = ";"
 
 CodecChoice = str | Codec | Sequence[str | Codec]
-"""A codec, a cycle as one string, or the entries of a cycle."""
+"""A codec, an assignment as one string, or its entries."""
 
 
 def assigned_codecs(choice: CodecChoice) -> tuple[Codec, ...]:
-    """Return the codecs of a cycle, in order.
+    """Return the codecs of an assignment, in order.
 
     Parameters
     ----------
     choice : str, Codec, or sequence of these
-        One codec, or the entries of a cycle.
+        One codec, or the entries of an assignment.
 
     Raises
     ------
     ValueError
-        For an unknown codec, a bad option, or a cycle that is empty or too long.
+        For an unknown codec, a bad option, or an assignment that is empty or too long.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def assigned_codecs(choice: CodecChoice) -> tuple[Codec, ...]:
 
 
 def assignment_spec(choice: CodecChoice) -> str:
-    """Return a cycle as one string, defaults left out.
+    """Return an assignment as one string, defaults left out.
 
     Examples
     --------
@@ -70,8 +70,8 @@ def codec_of(spec: str, key: int) -> Codec:
     >>> [codec_of("topk:k=3;dense", key).name for key in (0, 1, 2**64 - 2)]
     ['topk', 'dense', 'topk']
     """
-    cycle = _parsed(spec)
-    return cycle[key % len(cycle)]
+    assigned = _parsed(spec)
+    return assigned[key % len(assigned)]
 
 
 @lru_cache(maxsize=64)
@@ -83,6 +83,6 @@ def _parsed(spec: str) -> tuple[Codec, ...]:
 def _check_length(length: int) -> None:
     if not 1 <= length <= MAX_ENTRIES:
         raise ValueError(
-            f"a cycle of {length} codecs: give 1 to {MAX_ENTRIES}, worker m uses "
+            f"an assignment of {length} codecs: give 1 to {MAX_ENTRIES}, worker m uses "
             "entry m mod n"
         )

@@ -63,8 +63,8 @@ class ErrorFeedback(Memory):
         """Raise ValueError for a rule that skips: there is nothing to reuse."""
         if decided_by != "nobody":
             raise ValueError(
-                "error memory reuses nothing, so no rule can skip under it: choose "
-                "rule='sgd', or memory='innovation'"
+                "error memory reuses nothing, so a rule of this kind cannot skip: "
+                "choose rule='sgd', or memory='innovation'"
             )
 
     def check_size(self, codecs: Sequence[Codec], size: int) -> None:

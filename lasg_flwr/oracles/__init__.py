@@ -4,15 +4,15 @@
 """
 
 from .base import BatchedGradient, Oracle
-from .batches import BatchSchedule, GrowingBatches
+from .batches import BatchSchedule, ScheduledBatches
 from .local import LocalSteps
 from .wrapper import OracleWrapper
 
 __all__ = [
     "BatchSchedule",
     "BatchedGradient",
-    "GrowingBatches",
     "LocalSteps",
     "Oracle",
     "OracleWrapper",
+    "ScheduledBatches",
 ]

@@ -100,7 +100,7 @@ class Oracle(ABC):
         raise TypeError(
             f"{type(self).__name__} cannot draw minibatches of a given size: give it a "
             "method draw_batch(rng, size); local steps go around growing batches, as "
-            "in LocalSteps(GrowingBatches(oracle, schedule), ...)"
+            "in LocalSteps(ScheduledBatches(oracle, schedule), ...)"
         )
 
     def metrics(self) -> Mapping[str, Any]:

@@ -68,7 +68,7 @@ class BatchSchedule:
         return log(examples / self.initial) / log(self.growth) + 1.0
 
 
-class GrowingBatches(OracleWrapper):
+class ScheduledBatches(OracleWrapper):
     """An oracle whose minibatches grow as a `BatchSchedule` says.
 
     Every draw must be preceded by `start_round`: `LasgWorker` does it with the server's

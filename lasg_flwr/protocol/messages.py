@@ -45,7 +45,7 @@ class Request(NamedTuple):
     force : bool
         Whether the worker must upload.
     full_codec : str
-        Codec of a full upload to this request, or a cycle of them.
+        Codec of a full upload to this request, or an assignment of them.
     buffers : ndarray, shape (B,), float32
         The server's buffers (BatchNorm statistics), read-only.
     config : dict, optional

@@ -8,6 +8,7 @@ from lasg_flwr.codecs import Codec, codec_from, wire
 from lasg_flwr.codecs.coding import range_coder
 from lasg_flwr.config import MemoryName, ServerMemoryName
 from lasg_flwr.errors import LasgError
+from lasg_flwr.memory.per_worker import held_by
 from lasg_flwr.protocol import LasgWorker
 from lasg_flwr.protocol.server import LasgServer
 from lasg_flwr.simulation import simulate
@@ -80,10 +81,10 @@ def _check_equal(server: LasgServer, workers: list[LasgWorker]) -> int:
         for slot in slots:
             if record is None or slot is None or slot.id != record.id:
                 continue
-            if h_of(slot) is None or record.memory.h is None:
+            held = getattr(record.memory, "h", None)
+            if h_of(slot) is None or held is None:
                 continue
-            assert not isinstance(record.memory.h, bytes)
-            assert h_of(slot).tobytes() == record.memory.h.tobytes()
+            assert h_of(slot).tobytes() == held.tobytes()
             compared += 1
     return compared
 
@@ -147,10 +148,8 @@ def test_gradient_memory_stays_equal(
         server.close_round()
     for key, h in accepted.items():
         record = server.roster.records[key]
-        held = record.memory.h
-        if isinstance(held, bytes):
-            held = wire.decode(held, codec, SIZE)
-        assert held is not None
+        assert record.memory.payload
+        held = held_by(record, SIZE)
         assert held.tobytes() == h.tobytes()
     total = np.sum([h.astype(np.float64) for h in accepted.values()], axis=0)
     np.testing.assert_allclose(server.sum.total, total, atol=1e-9)

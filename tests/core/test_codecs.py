@@ -36,7 +36,9 @@ def _standard_error(values: np.ndarray) -> float:
 
 
 def test_every_codec_has_an_example() -> None:
-    assert {codec_from(spec).name for spec in EXAMPLES} == set(CODECS.classes)
+    assert {codec_from(spec).name for spec in EXAMPLES} == {
+        name for name, codec in CODECS.classes.items() if codec.tag < 128
+    }
 
 
 @pytest.mark.parametrize("spec", EXAMPLES)

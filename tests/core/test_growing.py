@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lasg_flwr import LasgError, Oracle, simulate
-from lasg_flwr.oracles.batches import BatchSchedule, GrowingBatches
+from lasg_flwr.oracles.batches import BatchSchedule, ScheduledBatches
 from lasg_flwr.oracles.local import LocalSteps
 from lasg_flwr.vectors import F32
 from tests.problems.least_squares import least_squares
@@ -75,11 +75,11 @@ def test_bad_schedules_are_refused(arguments: Any, message: str) -> None:
 
 def test_an_oracle_must_be_able_to_draw_any_number() -> None:
     with pytest.raises(TypeError, match="draw_batch"):
-        GrowingBatches(least_squares(1)[0], BatchSchedule(1, 1.1))
+        ScheduledBatches(least_squares(1)[0], BatchSchedule(1, 1.1))
 
 
 def test_a_draw_needs_the_iteration() -> None:
-    growing = GrowingBatches(Counting(), BatchSchedule(1, 2.0))
+    growing = ScheduledBatches(Counting(), BatchSchedule(1, 2.0))
     growing.start_round(2)
     assert len(growing.draw(np.random.default_rng(0))) == 4
     with pytest.raises(LasgError, match="start_round"):
@@ -92,7 +92,7 @@ def test_the_iteration_is_counted_over_the_whole_run(steps: int) -> None:
     oracles = [Counting(), Counting(examples=8)]
     schedule = BatchSchedule(2, 1.2)
     wrapped: list[Oracle] = [
-        LocalSteps(GrowingBatches(o, schedule), steps, 0.5) for o in oracles
+        LocalSteps(ScheduledBatches(o, schedule), steps, 0.5) for o in oracles
     ]
     chosen = [(0, 1), (0,), (1,), (0, 1)]
     result = simulate(
@@ -112,7 +112,7 @@ def test_a_network_s_minibatches_grow_too() -> None:
     data = torch.utils.data.TensorDataset(torch.eye(8), torch.arange(8) % 2)
     loss = torch.nn.functional.cross_entropy
     oracle = clients.TorchOracle(torch.nn.Linear(8, 2), loss, data, 2)
-    growing = GrowingBatches(oracle, BatchSchedule(3, 2.0))
+    growing = ScheduledBatches(oracle, BatchSchedule(3, 2.0))
     for t, size in enumerate((3, 6, 8)):
         growing.start_round(t)
         batch = growing.draw(np.random.default_rng(t))
@@ -128,14 +128,14 @@ def test_what_the_oracle_offers_is_offered_still() -> None:
         def configure(self, config: Mapping[str, Any]) -> None:
             self.seen.append(config)
 
-    growing = GrowingBatches(Configured(), BatchSchedule(1))
+    growing = ScheduledBatches(Configured(), BatchSchedule(1))
     assert growing.size == 2
     growing.configure({"epochs": 3})
     assert Configured.seen == [{"epochs": 3}]
-    assert GrowingBatches(Counting(), BatchSchedule(1)).size is None
+    assert ScheduledBatches(Counting(), BatchSchedule(1)).size is None
 
 
 def test_batches_grow_inside_local_steps_and_not_around_them() -> None:
     local = LocalSteps(Counting(), steps=3, learning_rate=0.1)
     with pytest.raises(TypeError, match="LocalSteps cannot draw minibatches"):
-        GrowingBatches(local, BatchSchedule(2))
+        ScheduledBatches(local, BatchSchedule(2))

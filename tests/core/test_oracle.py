@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lasg_flwr import LasgError, Oracle, simulate
-from lasg_flwr.oracles import GrowingBatches, LocalSteps
+from lasg_flwr.oracles import LocalSteps, ScheduledBatches
 from lasg_flwr.oracles.base import overrides
 from lasg_flwr.vectors import F32
 from tests.problems.least_squares import least_squares
@@ -80,6 +80,6 @@ def test_wrappers_hand_on_what_they_do_not_define() -> None:
     )
     assert local.x is inner.x
     with pytest.raises(TypeError, match="LeastSquares cannot draw minibatches"):
-        GrowingBatches(inner, None)  # type: ignore[arg-type]
+        ScheduledBatches(inner, None)  # type: ignore[arg-type]
     with pytest.raises(AttributeError):
         local.nothing  # noqa: B018

@@ -32,7 +32,7 @@ def _with(name: str, tag: Any, base: Any = Dense) -> Any:
 
 
 def test_tags_are_checked_at_import() -> None:
-    wire.check_tags(CODECS.classes.values())
+    wire.check_tags(c for c in CODECS.classes.values() if c.tag < 128)
     assert CODECS.classes["dense"].tag == 1
     with pytest.raises(ImportError, match="share tag 1"):
         wire.check_tags([Dense, _with("other", 1)])

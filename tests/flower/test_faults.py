@@ -132,26 +132,26 @@ def test_a_failing_node_is_left_alone_for_longer_and_longer(
 
 
 def test_an_answer_makes_good_again() -> None:
-    patience = Backoff(1)
-    assert [patience.failed(5, 0), patience.failed(5, 2)] == [1, 2]
-    assert patience.reachable([4, 5], 4) == [4]
-    patience.answered(5)
-    assert patience.reachable([4, 5], 4) == [4, 5]
-    assert patience.failed(5, 4) == 1
+    backoff = Backoff(1)
+    assert [backoff.failed(5, 0), backoff.failed(5, 2)] == [1, 2]
+    assert backoff.reachable([4, 5], 4) == [4]
+    backoff.answered(5)
+    assert backoff.reachable([4, 5], 4) == [4, 5]
+    assert backoff.failed(5, 4) == 1
 
 
 def test_the_pause_is_bounded_and_nobody_left_means_everybody() -> None:
-    patience = Backoff(1)
-    assert max(patience.failed(5, k) for k in range(100)) == 64
-    assert patience.reachable([5], 100) == [5]
-    patience.keep([6])
-    assert patience.reachable([5, 6], 100) == [5, 6]
+    backoff = Backoff(1)
+    assert max(backoff.failed(5, k) for k in range(100)) == 64
+    assert backoff.reachable([5], 100) == [5]
+    backoff.keep([6])
+    assert backoff.reachable([5, 6], 100) == [5, 6]
 
 
 def test_what_peers_say_takes_bounded_memory(caplog: pytest.LogCaptureFixture) -> None:
-    complaints = FailureLog()
+    failure_log = FailureLog()
     for i in range(1000):
-        complaints.about(7, i * "y" + 10_000 * "x")
+        failure_log.about(7, i * "y" + 10_000 * "x")
     warnings = [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(warnings) == 16
     assert max(len(r.getMessage()) for r in warnings) < 400
@@ -160,10 +160,10 @@ def test_what_peers_say_takes_bounded_memory(caplog: pytest.LogCaptureFixture) -
 def test_reasons_that_differ_in_numbers_alone_are_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    complaints = FailureLog()
+    failure_log = FailureLog()
     for i in range(10):
-        complaints.about(7, f"round {i}: <Batch at 0x7f{i:x}c> is empty")
-    complaints.about(7, "the disk is full")
+        failure_log.about(7, f"round {i}: <Batch at 0x7f{i:x}c> is empty")
+    failure_log.about(7, "the disk is full")
     warnings = [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(warnings) == 2
 
@@ -286,20 +286,20 @@ def test_tensorboard_that_is_missing_is_said_at_once(
 
 
 def test_the_norm_bound_refuses_what_is_far_too_long() -> None:
-    screen = NormFilter(3.0)
+    norm_filter = NormFilter(3.0)
     lengths = {0: 1.0, 1: 2.0, 2: 3.0}
     for key, length in lengths.items():
-        screen.check(key, "full", _vector(length, 0))
+        norm_filter.check(key, "full", _vector(length, 0))
     with_all = _vector(100, 0)
-    screen.check(3, "full", with_all)  # the first round is not screened
-    screen = NormFilter(3.0)
+    norm_filter.check(3, "full", with_all)  # the first round is not screened
+    norm_filter = NormFilter(3.0)
     for key, length in lengths.items():
-        screen.check(key, "full", _vector(length, 0))
-    screen.settle()
-    screen.check(0, "full", _vector(7.5, 0))  # the others' median is 2.5
+        norm_filter.check(key, "full", _vector(length, 0))
+    norm_filter.settle()
+    norm_filter.check(0, "full", _vector(7.5, 0))  # the others' median is 2.5
     with pytest.raises(WireError, match="too long"):
-        screen.check(0, "full", _vector(7.51, 0))
-    screen.check(0, "innovation", with_all)
+        norm_filter.check(0, "full", _vector(7.51, 0))
+    norm_filter.check(0, "innovation", with_all)
 
 
 def test_without_a_bound_nothing_is_measured() -> None:

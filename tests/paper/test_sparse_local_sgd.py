@@ -9,7 +9,7 @@ from experiments.sparse_diagnostics import Iteration, SparseRun
 from lasg_flwr import simulate
 from lasg_flwr.codecs.assignment import codec_of
 from lasg_flwr.oracles.base import Oracle
-from lasg_flwr.oracles.batches import BatchSchedule, GrowingBatches
+from lasg_flwr.oracles.batches import BatchSchedule, ScheduledBatches
 from lasg_flwr.oracles.local import LocalSteps
 from lasg_flwr.protocol import WorkerState
 from lasg_flwr.random import keyed_generator
@@ -196,7 +196,7 @@ def test_the_engine_follows_a_loop_written_by_hand() -> None:
             mean += decoded
         theta = (theta - mean / 5).astype(np.float32)
     wrapped: list[Oracle] = [
-        LocalSteps(GrowingBatches(o, schedule), steps, float(rate)) for o in oracles
+        LocalSteps(ScheduledBatches(o, schedule), steps, float(rate)) for o in oracles
     ]
     options: dict[str, Any] = {"rule": "sgd", "codec": cycle, "memory": "error"}
     result = simulate(wrapped, np.zeros(6), rounds=30, step=1.0, seed=7, **options)

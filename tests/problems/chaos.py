@@ -48,13 +48,13 @@ def loss(problem: list[LeastSquares], theta: F32) -> float:
 class Book:
     """What S is made of, by key, where the server keeps no h: found from the workers.
 
-    A worker's h is noted when it sends an upload, by that upload's id. `counted` is
-    what is in S, `aside` what waits for a new start.
+    A worker's h is noted when it sends an upload, by that upload's id. `in_sum` is
+    what is in S, `staged` what waits for a new start.
     """
 
     sent: dict[bytes, F64] = field(default_factory=dict)
-    counted: dict[int, F64] = field(default_factory=dict)
-    aside: dict[int, F64] = field(default_factory=dict)
+    in_sum: dict[int, F64] = field(default_factory=dict)
+    staged: dict[int, F64] = field(default_factory=dict)
 
     def note(self, worker: LasgWorker) -> None:
         """Note what a worker has just sent."""
@@ -67,19 +67,19 @@ class Book:
         if not isinstance(server.memory, SumOnly):
             return
         if new_start:
-            self.counted, self.aside = self.aside, {}
+            self.in_sum, self.staged = self.staged, {}
         for record in server.roster.sorted():
             if record.id is None:
                 continue
             if getattr(record.memory, "staged", False):
-                self.aside.setdefault(record.key, self.sent[record.id])
+                self.staged.setdefault(record.key, self.sent[record.id])
             elif record.memory.in_sum and not server.memory.waits(record):
-                self.counted[record.key] = self.sent[record.id]
+                self.in_sum[record.key] = self.sent[record.id]
 
     def held(self, server: LasgServer) -> dict[int, F64]:
         """Return h of each worker that is part of S."""
         if isinstance(server.memory, SumOnly):
-            return self.counted
+            return self.in_sum
         return {
             record.key: held_by(record, server.theta.size).astype(np.float64)
             for record in server.roster.sorted()
@@ -131,8 +131,8 @@ class Chaos:
         return (
             arrays,
             json.loads(json.dumps(meta)),
-            dict(self.book.counted),
-            dict(self.book.aside),
+            dict(self.book.in_sum),
+            dict(self.book.staged),
         )
 
     def _happens(self, probability: float) -> bool:
@@ -159,9 +159,9 @@ class Chaos:
         if self._happens(self.odds.server):
             self.restores += 1
             self.server = self._new_server()
-            arrays, meta, counted, aside = self.saved
+            arrays, meta, in_sum, staged = self.saved
             restore(self.server, Capture(arrays, meta))
-            self.book.counted, self.book.aside = dict(counted), dict(aside)
+            self.book.in_sum, self.book.staged = dict(in_sum), dict(staged)
         for key in range(WORKERS):
             if self._happens(self.odds.restart):
                 self.wipes += 1

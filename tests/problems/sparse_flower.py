@@ -15,7 +15,7 @@ from lasg_flwr import LasgConfig, LasgServer, simulate
 from lasg_flwr.codecs import wire
 from lasg_flwr.codecs.assignment import codec_of
 from lasg_flwr.oracles.base import Oracle
-from lasg_flwr.oracles.batches import BatchSchedule, GrowingBatches
+from lasg_flwr.oracles.batches import BatchSchedule, ScheduledBatches
 from lasg_flwr.oracles.local import LocalSteps
 from lasg_flwr.protocol import WorkerState
 from lasg_flwr.protocol.messages import Reply
@@ -52,7 +52,7 @@ class Noted(LocalSteps):
 
 
 def oracle(key: int) -> Oracle:
-    growing = GrowingBatches(sized(WORKERS)[key], BatchSchedule(2, 1.05))
+    growing = ScheduledBatches(sized(WORKERS)[key], BatchSchedule(2, 1.05))
     noted = Noted(growing, 3, 0.05)
     noted.__dict__["key"] = key
     return noted

@@ -24,7 +24,7 @@ from tests.problems.resuming import OPTIONS, everything
 pytestmark = pytest.mark.flower
 
 PACKAGE = str(Path(lasg_flwr.__file__).parent)
-FAREWELL = str(resume_hint.__file__)
+HINT = str(resume_hint.__file__)
 ROUNDS = 4
 MOMENTS = {
     "configure_train": 2,  # before and while requests are made
@@ -56,7 +56,7 @@ class Interrupter:
     def _call(self, frame: FrameType, event: str, arg: Any) -> Any:
         file = frame.f_code.co_filename
         ours = file.startswith(PACKAGE) or file == __file__
-        return self._line if ours and file != FAREWELL else None
+        return self._line if ours and file != HINT else None
 
     def _line(self, frame: FrameType, event: str, arg: Any) -> Any:
         if event == "line" and resume_hint._running:

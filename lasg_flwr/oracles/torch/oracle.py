@@ -176,7 +176,7 @@ class TorchOracle(Oracle):
         return self.draw_batch(rng, self.batch_size)
 
     def draw_batch(self, rng: np.random.Generator, size: int) -> Batch:
-        """Draw a batch of `size` examples, as `GrowingBatches` asks for them."""
+        """Draw a batch of `size` examples, as `ScheduledBatches` asks for them."""
         indices = rng.choice(self.num_examples, size, replace=False, shuffle=False)
         return Batch(indices, int(rng.integers(1 << 63)))
 

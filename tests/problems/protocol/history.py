@@ -232,7 +232,7 @@ class History:
 
     def _check_record(self, key: int) -> None:
         known, record = self.model.known[key], self.server.roster.records[key]
-        assert self.server.memory.waits(record) == known.gone
+        assert self.server.memory.waits(record) == known.lost_state
         assert record.weight == known.weight
         last = known.last
         assert record.id == (None if last is None else last.noted.id)
@@ -292,7 +292,7 @@ class History:
             assert request is not None
             assert request.force
             assert request.accepted_id is None
-        elif known.gone:
+        elif known.lost_state:
             assert request is None
         elif known.last is None or self._age(key) >= self.setup.max_delay:
             assert request is not None
@@ -316,7 +316,7 @@ class History:
     def recover(self) -> None:
         """All are agreed after D + 2 clean rounds, under sum-only memory 2D + 2.
 
-        There a worker that lost what was set aside of it is found out after the new
+        There a worker that lost what was set staged of it is found out after the new
         start only, at D at the latest, and waits D rounds for the next.
         """
         delay = self.setup.max_delay
@@ -324,6 +324,6 @@ class History:
             self.clean_round()
         for key, known in self.model.known.items():
             assert self.agrees(key), f"worker {key} is not agreed"
-            assert known.counted is known.last, f"worker {key} is not in S"
-            assert not known.gone, f"worker {key} is still gone"
+            assert known.in_sum is known.last, f"worker {key} is not in S"
+            assert not known.lost_state, f"worker {key} is still lost_state"
             assert self._age(key) <= delay, f"worker {key} was left unrefreshed"

@@ -41,15 +41,15 @@ class Held:
 class Known:
     """The model of a server's record.
 
-    `last` is what its id stands for, `counted` what is in S, `aside` what waits for
+    `last` is what its id stands for, `in_sum` what is in S, `staged` what waits for
     a new start.
     """
 
     weight: float
     last: Held | None = None
-    counted: Held | None = None
-    aside: Held | None = None
-    gone: bool = False
+    in_sum: Held | None = None
+    staged: Held | None = None
+    lost_state: bool = False
     round: int = 0
 
 
@@ -63,8 +63,8 @@ class Model:
         """Return Σ w h, Σ w, and the scale Σ w ‖h‖."""
         total, weight, scale = np.zeros(SIZE), 0.0, 0.0
         for known in self.known.values():
-            if known.counted is not None:
-                h = known.counted.h.astype(np.float64)
+            if known.in_sum is not None:
+                h = known.in_sum.h.astype(np.float64)
                 total += known.weight * h
                 weight += known.weight
                 scale += known.weight * float(np.linalg.norm(h))
@@ -73,38 +73,40 @@ class Model:
     def accept(self, key: int, held: Held, weight: float, sum_only: bool) -> None:
         """Take in a kept upload."""
         known = self.known.setdefault(key, Known(weight))
-        stuck = sum_only and held.full and known.counted is not None
-        if stuck and known.aside is not None:
+        stuck = sum_only and held.full and known.in_sum is not None
+        if stuck and known.staged is not None:
             known.last = None
             return
         if stuck:
-            known.aside, known.gone = held, True
+            known.staged, known.lost_state = held, True
         else:
-            known.counted = held
+            known.in_sum = held
         known.last, known.round = held, held.round
 
     def leave(self, key: int, sum_only: bool) -> None:
         """A worker is taken out."""
         known = self.known[key]
         if not sum_only:
-            known.counted = None
-        known.gone = sum_only and known.counted is not None
+            known.in_sum = None
+        known.lost_state = sum_only and known.in_sum is not None
         known.last = None
 
     def new_start(self, round_: int, max_delay: int, share: float) -> bool:
         """Begin anew if it is time; return whether."""
-        gone = [known for known in self.known.values() if known.gone]
-        members = [known for known in self.known.values() if known.counted]
+        lost_state = [known for known in self.known.values() if known.lost_state]
+        members = [known for known in self.known.values() if known.in_sum]
         overdue = any(
-            round_ - known.counted.round >= max_delay for known in gone if known.counted
+            round_ - known.in_sum.round >= max_delay
+            for known in lost_state
+            if known.in_sum
         )
-        if not gone or not (overdue or len(gone) > share * len(members)):
+        if not lost_state or not (overdue or len(lost_state) > share * len(members)):
             return False
         for known in self.known.values():
-            known.counted, known.aside = known.aside, None
-            if known.counted is None:
+            known.in_sum, known.staged = known.staged, None
+            if known.in_sum is None:
                 known.last = None
-            known.gone = known.counted is not None and known.last is None
+            known.lost_state = known.in_sum is not None and known.last is None
         return True
 
 

@@ -41,11 +41,14 @@ def test_a_worker_uses_the_entry_of_its_key() -> None:
 @pytest.mark.parametrize(
     ("codec", "message"),
     [
-        ([], "a cycle of 0 codecs"),
+        ([], "an assignment of 0 codecs"),
         ("topk:k=1;", "unknown codec ''"),
         ("topk:k=1;zip", "unknown codec 'zip'"),
-        (["topk:k=1"] * (MAX_ENTRIES + 1), f"a cycle of {MAX_ENTRIES + 1} codecs"),
-        (";" * 10**6, "a cycle of 1000001 codecs"),
+        (
+            ["topk:k=1"] * (MAX_ENTRIES + 1),
+            f"an assignment of {MAX_ENTRIES + 1} codecs",
+        ),
+        (";" * 10**6, "an assignment of 1000001 codecs"),
         ("topk:k=0;topk", "k must be an integer >= 1"),
         ("topk:fraction=1.5;topk", r"fraction must lie in \(0, 1\]"),
     ],
@@ -80,7 +83,7 @@ def test_a_request_with_too_long_a_cycle_is_no_request() -> None:
         long = ";".join(["dense"] * (MAX_ENTRIES + 1))
         changed = asdict(request.settings) | {"codec": long}
         value = long if name == "full_codec" else changed
-        with pytest.raises(WireError, match="a cycle of 1025"):
+        with pytest.raises(WireError, match="an assignment of 1025"):
             Request.from_header(json.dumps(fields | {name: value}), request.theta)
 
 
