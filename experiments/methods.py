@@ -13,8 +13,6 @@ from lasg_flwr.rules.smoothness import local_steps_smoothness
 
 from .run import SPARSE, Run
 
-Hyperparameters = Run
-"""The name that the deployment checks know it by."""
 NO_SMOOTHNESS = (
     "ps needs the smoothness L_m of every worker, which is known for linear models "
     "only: leave ps out of --methods; pse estimates it"

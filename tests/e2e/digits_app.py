@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from experiments.methods import Hyperparameters, build_rule
+from experiments.methods import build_rule
+from experiments.run import Run
 from experiments.tasks import Batch, Task, build_task
 from lasg_flwr import simulate
-from lasg_flwr.protocol import files as checkpoint
+from lasg_flwr.protocol import files
 from lasg_flwr.vectors import F32
 
 APP = Path(__file__).parents[2]
-PARAMETERS = Hyperparameters(learning_rate=0.5, max_delay=15)
+PARAMETERS = Run(learning_rate=0.5, max_delay=15)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Files:
         """Return the rounds in the checkpoint."""
         if not self.saved.exists():
             return 0
-        return int(checkpoint.read(self.saved)[1]["round"])
+        _, meta = files.read(self.saved)
+        return int(meta["state"]["fields"]["round"])
 
 
 def task(workers: int = 3) -> Task:
