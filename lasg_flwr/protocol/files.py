@@ -131,10 +131,10 @@ def locked(path: Path, seconds: float, refusal: str) -> Iterator[None]:
         If another process has the lock for longer than `seconds`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=seconds, poll_interval=0.02)
+    lock = FileLock(path)
     held = True
     try:
-        lock.acquire()
+        lock.acquire(timeout=seconds, poll_interval=0.02)
     except Timeout:
         raise StateInUseError(refusal) from None
     except (NotImplementedError, OSError):  # some network file systems have no locks
