@@ -13,6 +13,7 @@ from lasg_flwr.codecs.coding.kernels import select
 from lasg_flwr.vectors import F32
 from tests.problems.codec_cases import needs_range_coder
 from tests.problems.gradients import perceptron_gradients
+from tests.problems.real_data import need_files
 
 KEPT = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
@@ -110,6 +111,7 @@ def test_four_bits_never_take_more_than_4_1(bucket: int, entropy: str) -> None:
 
 @pytest.mark.parametrize("bucket", [512, 0])
 def test_overhead_of_785_coordinates_is_at_most_32_bytes(bucket: int) -> None:
+    need_files("mnist35")
     rng = np.random.default_rng(0)
     codec = QSGD(bits=4, bucket=bucket)
     inputs = [*small(), rng.uniform(-1, 1, 785).astype(np.float32)]

@@ -7,6 +7,8 @@ import numpy as np
 from experiments.data import load
 from lasg_flwr.vectors import F32
 
+from .real_data import need_files
+
 HIDDEN, CLASSES = 128, 2
 
 
@@ -28,6 +30,8 @@ def perceptron_gradients(dataset: str = "mnist35") -> dict[str, F32]:
 
     785 x 128 + 128 x 2 = 100,736 coordinates on mnist35; batches of 32.
     """
+    if dataset != "digits":
+        need_files(dataset)
     data = load(dataset)
     x, y = data.train_x, (data.train_y > 0).astype(np.int64)
     rng = np.random.default_rng(0)

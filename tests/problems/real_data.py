@@ -9,10 +9,15 @@ from experiments.data import DataError
 from experiments.tasks import Task, build_task
 
 
-def task_or_skip(name: str, *arguments: Any) -> Task:
-    """Build a task from the files in LASG_DATA; never download in a test."""
+def need_files(name: str) -> None:
+    """Skip the test unless LASG_DATA is set: nothing is downloaded in a test."""
     if not os.environ.get("LASG_DATA"):
         pytest.skip(f"needs the {name} files: LASG_DATA is not set")
+
+
+def task_or_skip(name: str, *arguments: Any) -> Task:
+    """Build a task from the files in LASG_DATA; never download in a test."""
+    need_files(name)
     try:
         return build_task(name, *arguments)
     except DataError as error:
