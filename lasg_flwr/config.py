@@ -10,8 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from .checks import real, whole
-from .codecs import Codec
-from .codecs.assignment import CodecChoice, assigned_codecs, assignment_spec, codec_of
+from .codecs.assignment import CodecChoice, assigned_codecs, assignment_spec
 from .memory import Memory, memory_from, memory_name
 from .optim import ServerStep, step_from
 from .registry import spec_of
@@ -63,10 +62,6 @@ class Settings:
         """The memory."""
         lossless = all(codec.lossless for codec in assigned_codecs(self.codec))
         return memory_from(self.memory, self.server_memory, lossless)
-
-    def codec_for(self, key: int) -> Codec:
-        """Return the codec of the worker `key`."""
-        return codec_of(self.codec, key)
 
 
 @dataclass(frozen=True)
