@@ -164,8 +164,10 @@ class SparseRun:
         away : collection of int
             Devices that get no request.
         lost : collection of int
-            Devices whose upload does not arrive. Not a device's first: the mean is over
-            the devices that the server has heard of.
+            Devices whose upload does not arrive.
+
+        Where some do not, the server's mean is over the others; w̃ takes what that
+        adds to the step of the paper, (1/M) Σ decoded, as well.
         """
         server = self.server
         before = server.theta.astype(np.float64)
@@ -174,17 +176,20 @@ class SparseRun:
             for noted in (device.local, device.update):
                 noted.points.clear()
                 noted.gradients.clear()
-        decoded = self._exchange(away, lost)
+        decoded, arrived = self._exchange(away, lost)
         found = [self._look(h, before, errors) for h in range(self.steps)]
         count = len(self.devices)
-        self.virtual = self._virtual(self.steps)
-        moved = server.theta.astype(np.float64) - (before - decoded / count)
+        mean = decoded / max(arrived, 1)
+        self.virtual = self._virtual(self.steps) - (mean - decoded / count)
+        moved = server.theta.astype(np.float64) - (before - mean)
         self.rounding = self.rounding + moved + self._upload_rounding()
         return found
 
-    def _exchange(self, away: Collection[int], lost: Collection[int]) -> F64:
-        """Ask and answer; return the sum of what the server must have decoded."""
-        server, total = self.server, np.zeros_like(self.virtual)
+    def _exchange(
+        self, away: Collection[int], lost: Collection[int]
+    ) -> tuple[F64, int]:
+        """Ask and answer; return sum and number of what the server must have taken."""
+        server, total, arrived = self.server, np.zeros_like(self.virtual), 0
         present = [key for key in range(len(self.devices)) if key not in away]
         for key, request in server.open_round(present):
             reply = self.devices[key].worker.handle(request)
@@ -192,8 +197,9 @@ class SparseRun:
                 continue
             codec = codec_of(server.settings.codec, key)
             total += wire.decode(reply.payload, codec, total.size)
+            arrived += 1
         server.close_round()
-        return total
+        return total, arrived
 
     def _look(self, h: int, before: F64, errors: list[F64]) -> Iteration:
         points = self.points(h, before)

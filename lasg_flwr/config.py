@@ -85,7 +85,8 @@ class LasgConfig:
         ``"adam:rate=0.01"`` one of `lasg_flwr.optim`. 1.0 where clients send updates:
         with `lasg_mod` and `lasg_flwr.oracles.LocalSteps`.
     weights : {"equal", "examples"} (default: "equal")
-        w_m; fixed at a worker's first acceptance.
+        w_m; fixed at a worker's first acceptance, except under error feedback, where
+        each upload weighs what its worker's examples are then.
     full_codec : str, Codec, or sequence of these, optional
         Codec of full uploads after a worker's first; left out, "dense" under
         sum-only memory and the run's codec otherwise.

@@ -149,6 +149,8 @@ class Memory(ABC):
     sum_state: ClassVar[type[Sum]] = Sum
     damps_full: ClassVar[bool] = False
     """Whether full uploads of an unbiased codec are damped, as innovations are."""
+    weighs_anew: ClassVar[bool] = False
+    """Whether w_m is that of each upload's own number of examples, not of the first."""
 
     lossless: bool = False
 

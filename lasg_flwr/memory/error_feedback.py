@@ -31,25 +31,28 @@ class Residual(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What the server keeps of a worker: whether it counts in W."""
+    """What the server keeps of a worker: whether it has ever been heard."""
 
     in_sum: bool = False
 
 
 @dataclass
 class RoundSum(Sum):
-    """S of the last round, and what this one has brought so far."""
+    """S and W of the last round, and what this one has brought so far."""
 
     incoming: F64 | None = None
+    incoming_weight: float = 0.0
 
 
 @dataclass(frozen=True)
 class ErrorFeedback(Memory):
     """Send encode(e_m + u); e_m ← e_m + u − decode, in float64.
 
-    ∇^k is the mean of this round's uploads, and nothing is reused. A worker whose
-    upload is missing counts as 0; it keeps the rest in its e_m. A merely unbiased codec
-    is damped, as error feedback needs a contraction.
+    ∇^k is the mean over the workers whose uploads arrived in this round, with the
+    weights that they have now, as federated averaging takes it; nothing is reused. A
+    worker that was not asked, or whose upload was lost, does not count; what it has to
+    say stays in its e_m. A round without uploads does not move θ. A merely unbiased
+    codec is damped, as error feedback needs a contraction.
     """
 
     name: ClassVar[str] = "error-feedback"
@@ -58,6 +61,7 @@ class ErrorFeedback(Memory):
     member_state = Heard
     sum_state = RoundSum
     damps_full: ClassVar[bool] = True
+    weighs_anew: ClassVar[bool] = True
 
     def check(self, codecs: Sequence[Codec], decided_by: str) -> None:
         """Raise ValueError for a rule that skips: there is nothing to reuse."""
@@ -97,21 +101,19 @@ class ErrorFeedback(Memory):
         if state.incoming is None:
             state.incoming = np.zeros_like(state.total)
         add(state.incoming, upload.decoded, member.weight)
-        if not member.memory.in_sum:
-            state.weight += member.weight
-            member.memory = Heard(True)
+        state.incoming_weight += member.weight
+        member.memory = Heard(True)
         accept(member, upload)
 
     def settle(self, state: RoundSum) -> None:
-        """Take the sum of this round for S."""
+        """Take this round's sums for S and W."""
         arrived, state.incoming = state.incoming, None
         state.total = np.zeros_like(state.total) if arrived is None else arrived
+        state.weight, state.incoming_weight = state.incoming_weight, 0.0
 
     def remove(self, state: RoundSum, member: Member) -> None:
-        """Count the worker no more; by its id it knows later what was accepted."""
-        if member.memory.in_sum:
-            state.weight -= member.weight
-            member.memory = Heard()
+        """Forget the worker; by its id it knows later what was accepted."""
+        member.memory = Heard()
 
 
 def _residual(slots: Slots[Residual]) -> F64 | None:

@@ -248,7 +248,7 @@ class LasgServer:
             self.roster.add(record)
         current.uploaded += 1
         self.ledger.uploads += 1
-        if not record.accepted:
+        if self.memory.weighs_anew or not record.accepted:
             record.weight, record.accepted = self._weight(reply.examples), True
         self._forget_iterate(record)
         self.memory.apply(self.sum, record, upload)

@@ -83,7 +83,6 @@ def test_a_worker_that_left_does_not_send_its_last_upload_again() -> None:
         host.close_round()
         if k % 2:
             host.leave(0)
-            assert host.sum.weight == 0
     assert worker.state.pending is not None
     total: F64 = worker.oracle.__dict__["total"]
     kept: Any = h_of(worker.state.pending)
@@ -112,21 +111,44 @@ def test_the_server_follows_a_loop_written_by_hand() -> None:
         np.testing.assert_array_equal(h_of(worker.state.pending), errors[m])
 
 
-def test_a_missing_upload_counts_as_zero() -> None:
-    oracles = least_squares(2)
+def test_the_mean_is_over_those_whose_uploads_arrived() -> None:
+    """FedAvg's mean: w_m are the present examples, and who is missing counts not."""
+    oracles = least_squares(3)
     workers = [LasgWorker(o, m) for m, o in enumerate(oracles)]
-    host = server(step=1.0)
-    for present in ((0, 1), (0,)):
-        before = host.theta
-        decoded = np.zeros(SIZE)
-        for node, request in host.open_round(range(2)):
+    host = server(step=1.0, weights="examples")
+    for k, present in enumerate(((0, 1, 2), (0, 2), (1,), ())):
+        before, total, weight = host.theta, np.zeros(SIZE), 0
+        for node, request in host.open_round(range(3)):
             reply = workers[node].handle(request)
             assert reply is not None
             if node in present:
+                reply = reply._replace(examples=1 + node * k)
                 host.receive(node, reply)
-                decoded += wire.decode(reply.payload, codec_from(CODEC), SIZE)
-        host.close_round()
-        np.testing.assert_allclose(host.theta, before - decoded / 2, rtol=1e-6)
+                decoded = wire.decode(reply.payload, codec_from(CODEC), SIZE)
+                total += reply.examples * decoded.astype(np.float64)
+                weight += reply.examples
+        assert host.close_round().moved == bool(present)
+        after = before - total / weight if present else before
+        np.testing.assert_allclose(host.theta, after, rtol=1e-6)
+
+
+def test_a_fifth_of_the_workers_a_round_moves_as_far_as_all() -> None:
+    """Whoever was never asked takes nothing from the step (it was a fifth of it)."""
+    oracles = [least_squares(1)[0]] * 10
+    ends = []
+    for sample in (None, lambda k: [2 * k % 10, (2 * k + 1) % 10]):
+        result = simulate(
+            oracles,
+            np.zeros(SIZE),
+            rounds=60,
+            rule="sgd",
+            codec="dense",
+            memory="error",
+            step=0.05,
+            sample=sample,
+        )
+        ends.append(np.linalg.norm(result.theta))
+    assert ends[1] == pytest.approx(ends[0], rel=0.15)
 
 
 def test_error_memory_corrects_what_plain_top_k_cannot() -> None:

@@ -93,7 +93,10 @@ def play(run: SparseRun, rounds: int, faults: Faults | None = None) -> list[Iter
 def test_lemma_1_where_float32_is_exact(
     steps: int, growth: float, faulty: bool
 ) -> None:
-    """mean ŵ − w̃ = mean e to 1e-10, with nothing rounded: η, g, M are dyadic."""
+    """mean ŵ − w̃ = mean e to 1e-10, with nothing rounded: η, g, M are dyadic.
+
+    A mean over three of the four devices is not, and is rounded.
+    """
     run = SparseRun(
         coarse(WORKERS, size=8, seed=steps),
         np.zeros(8),
@@ -105,7 +108,9 @@ def test_lemma_1_where_float32_is_exact(
     faults = Faults(steps, 0.2, 0.2, 10) if faulty else None
     rows = play(run, 60, faults)
     assert [row.iteration for row in rows] == list(range(60 * steps))
-    assert all(row.rounding == 0.0 for row in rows)
+    size = max(1.0, float(np.abs(run.server.theta).max()))
+    largest = (2 * steps + 2) * 60 * FLOAT32 * size if faulty else 0.0
+    assert all(row.rounding <= largest for row in rows)
     assert max(row.memory_gap for row in rows) <= 1e-10
     assert max(np.abs(run.error(m)).max() for m in range(WORKERS)) > 0.1
     if faults is not None:

@@ -77,13 +77,13 @@ def state_of(context: Context) -> Any:
 
 
 class Watch:
-    """What a server accepted, from each device; θ must move by the mean of it."""
+    """What a server accepted, from each device; θ must move by each round's mean."""
 
     def __init__(self, server: LasgServer) -> None:
         self.accepted: dict[int, F64] = defaultdict(lambda: np.zeros(SIZE))
         self.server = server
         self._receive, self._close = server.receive, server.close_round
-        self._round = np.zeros(SIZE)
+        self._round, self._count = np.zeros(SIZE), 0
         server.receive = self.receive  # type: ignore[method-assign]
         server.close_round = self.close  # type: ignore[method-assign]
 
@@ -94,15 +94,15 @@ class Watch:
             decoded = wire.decode(reply.payload, codec, SIZE)
             self.accepted[reply.key] += decoded
             self._round += decoded
+            self._count += 1
         return verdict
 
     def close(self) -> Any:
         before = self.server.theta
         report = self._close()
-        weight = self.server.sum.weight
-        moved = (before - self._round / weight).astype(np.float32)
+        moved = (before - self._round / max(self._count, 1)).astype(np.float32)
         assert self.server.theta.tobytes() == moved.tobytes()
-        self._round = np.zeros(SIZE)
+        self._round, self._count = np.zeros(SIZE), 0
         return report
 
     def check(self, key: int, state: WorkerState) -> None:
