@@ -1,8 +1,15 @@
-"""Numbers that users give: one converter for real and one for whole numbers."""
+"""What comes from outside: one converter each for real numbers, whole ones, and JSON."""
 
+import json
 from math import inf, isfinite
 from numbers import Integral, Real
 from typing import Any
+
+MOST_EXAMPLES = 1 << 40
+"""Training examples of one worker: W, their sum, stays exact in float64."""
+
+MOST_EVALUATIONS = 1 << 31
+"""Gradient evaluations of one round: their sum over a run stays below 2^63."""
 
 
 def real(
@@ -85,6 +92,26 @@ def whole(
             return number
     limit = f" >= {least}" if most == inf else f" from {least} to {most}"
     raise ValueError(f"{name} must be an integer{limit}, got {value!r}{hint}")
+
+
+def json_value(text: str | bytes) -> Any:
+    """Return what a JSON text says; ValueError for anything else, however deep.
+
+    Python's own reader raises RecursionError for lists within lists within lists.
+
+    Examples
+    --------
+    >>> json_value("[1, 2]")
+    [1, 2]
+    >>> json_value("[" * 100_000)
+    Traceback (most recent call last):
+      ...
+    ValueError: JSON that is nested too deeply
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
 
 
 def _as_float(value: Any) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .checks import whole
-from .config import LasgConfig, config_from
+from .config import U64, LasgConfig, config_from
 from .errors import DuplicateKeyError
 from .ledger import Ledger
 from .oracles import BatchedGradient, Oracle
@@ -129,7 +129,11 @@ def simulate(
     if not oracles:
         raise ValueError("simulate needs at least one oracle")
     rounds = whole("rounds", rounds)
-    keys = range(len(oracles)) if keys is None else [int(key) for key in keys]
+    keys = (
+        range(len(oracles))
+        if keys is None
+        else [whole("a key", key, most=U64 - 1) for key in keys]
+    )
     if len(keys) != len(oracles) or len(set(keys)) != len(oracles):
         raise DuplicateKeyError(
             f"{len(oracles)} oracles need as many distinct keys, got {list(keys)!r}"

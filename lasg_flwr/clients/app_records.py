@@ -16,6 +16,7 @@ from flwr.common import Scalar
 from flwr.common.constant import SType
 from numpy.typing import NDArray
 
+from ..checks import MOST_EXAMPLES
 from ..errors import WireError
 from ..flower import records
 
@@ -122,15 +123,16 @@ def app_reply(
 def _app_examples(metrics: dict[str, Any]) -> int:
     """Take the number of examples out of an app's metrics."""
     examples = metrics.pop(records.EXAMPLES_KEY, metrics.pop("num_examples", None))
-    if not isinstance(examples, int | float):
+    if isinstance(examples, bool) or not isinstance(examples, int | float):
         raise WireError(
             "the ClientApp did not report on how many examples it trained: put "
             f"{records.EXAMPLES_KEY!r} into the MetricRecord of its reply"
         )
-    if not examples >= 1:
+    if not 1 <= examples <= MOST_EXAMPLES:
         raise WireError(
-            f"the ClientApp reported {examples!r} training examples: a client without "
-            "training data cannot take part; leave it out, or give it data"
+            f"the ClientApp reported {examples!r} training examples, expected 1 to "
+            f"{MOST_EXAMPLES}: a client without training data cannot take part; leave "
+            "it out, or give it data"
         )
     return int(examples)
 

@@ -8,6 +8,8 @@ from flwr.client import NumPyClient
 from flwr.common import NDArrays, Scalar
 from numpy.typing import NDArray
 
+from ..checks import whole
+from ..config import U64
 from ..flower import records
 from ..oracles.base import Oracle
 from ..protocol import LasgWorker, WorkerState
@@ -29,16 +31,12 @@ def worker_key(context: Context) -> int:
     Raises
     ------
     ValueError
-        If the ``partition-id`` is not an integer >= 0.
+        If the ``partition-id`` is no integer from 0 to 2**64 − 1.
     """
     value = context.node_config.get("partition-id", context.node_id)
-    try:
-        key = int(value)
-    except ValueError:
-        key = -1
-    if isinstance(value, bool | float) or key < 0:
-        raise ValueError(f"partition-id must be an integer >= 0, got {value!r}")
-    return key
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value) if len(value) <= 20 else U64  # 2**64 has twenty digits
+    return whole("partition-id", value, most=U64 - 1)
 
 
 class LasgNumPyClient(NumPyClient):

@@ -24,6 +24,7 @@ from typing import Protocol
 from flwr.app import ConfigRecord, Context, RecordDict
 from flwr.common import log
 
+from ..checks import real
 from ..config import Settings
 from ..errors import CheckpointError
 from ..flower import records
@@ -155,9 +156,8 @@ class ContextStore:
                 f"lasg-state must be 'auto', 'file' or 'memory', got {self.mode!r}"
             )
         mib = config.get("lasg-state-threshold-mib", THRESHOLD_MIB)
-        if isinstance(mib, bool | str) or not mib >= 0:
-            raise ValueError(f"lasg-state-threshold-mib must be >= 0, got {mib!r}")
-        self.threshold_bytes = mib * 2**20
+        threshold = real("lasg-state-threshold-mib", mib, least=0)
+        self.threshold_bytes = threshold * 2**20
         folder = str(config.get("lasg-state-dir", "")) or default_folder()
         self.file = StateFile(Path(folder).expanduser(), context.run_id, key)
 

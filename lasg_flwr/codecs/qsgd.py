@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..checks import whole
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
@@ -67,12 +68,10 @@ class QSGD(Codec):
     entropy: str = "zstd"
 
     def __post_init__(self) -> None:
-        check_bits(self.bits)
-        if not isinstance(self.bucket, int) or not 0 <= self.bucket < 1 << 32:
-            raise ValueError(
-                f"bucket must be an integer >= 1, or 0 for a single norm, got "
-                f"{self.bucket!r}"
-            )
+        object.__setattr__(self, "bits", checked_bits(self.bits))
+        hint = "; 0 is a single norm"
+        bucket = whole("bucket", self.bucket, most=(1 << 32) - 1, hint=hint)
+        object.__setattr__(self, "bucket", bucket)
         if self.norm not in NORMS:
             raise ValueError(f"norm must be one of {NORMS}, got {self.norm!r}")
         stream.check_choice(self.entropy)
@@ -114,10 +113,9 @@ class QSGD(Codec):
         return max(1, min(self.bucket or size, size))
 
 
-def check_bits(bits: int) -> None:
-    """Raise ValueError unless `bits` is an integer from 2 to 16."""
-    if not isinstance(bits, int) or not 2 <= bits <= 16:
-        raise ValueError(f"bits must be an integer from 2 to 16, got {bits!r}")
+def checked_bits(bits: int) -> int:
+    """Return `bits`; ValueError unless it is an integer from 2 to 16."""
+    return whole("bits", bits, least=2, most=16)
 
 
 def levels_of(bits: int) -> int:

@@ -2,7 +2,8 @@
 
 import struct
 from dataclasses import dataclass
-from numbers import Real
+
+from ..checks import real, whole
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,11 @@ class Sparsity:
     fraction: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.k is not None and (
-            not isinstance(self.k, int) or not 1 <= self.k < 1 << 32
-        ):
-            raise ValueError(f"k must be an integer >= 1, got {self.k!r}")
-        if not isinstance(self.fraction, Real) or not 0.0 < self.fraction <= 1.0:
-            raise ValueError(f"fraction must lie in (0, 1], got {self.fraction!r}")
+        if self.k is not None:
+            k = whole("k", self.k, least=1)
+            object.__setattr__(self, "k", whole("k", k, most=(1 << 32) - 1))
+        fraction = real("fraction", self.fraction, above=0.0, most=1.0)
+        object.__setattr__(self, "fraction", fraction)
         if self.k is not None and self.fraction != Sparsity.fraction:
             raise ValueError(
                 f"k={self.k!r} and fraction={self.fraction!r} are both given: give one"

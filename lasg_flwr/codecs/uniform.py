@@ -11,7 +11,7 @@ from .coding import entropy as stream
 from .coding import levels
 from .coding.entropy import BytesLike
 from .coding.inputs import as_vector
-from .qsgd import check_bits, decode_levels, levels_of
+from .qsgd import checked_bits, decode_levels, levels_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Uniform(Codec):
     entropy: str = "zstd"
 
     def __post_init__(self) -> None:
-        check_bits(self.bits)
+        object.__setattr__(self, "bits", checked_bits(self.bits))
         stream.check_choice(self.entropy)
 
     @property

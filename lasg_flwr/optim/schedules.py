@@ -1,7 +1,7 @@
 """Step sizes η_k, and what the theorems allow."""
 
 from dataclasses import dataclass
-from math import cos, isfinite, pi, sqrt
+from math import cos, pi, sqrt
 
 from ..checks import real, whole
 
@@ -19,8 +19,8 @@ class Constant:
     value: float
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.value) and self.value > 0):
-            raise ValueError(f"a step size must be finite and > 0, got {self.value!r}")
+        value = real("a step size", self.value, above=0.0)
+        object.__setattr__(self, "value", value)
 
     def __call__(self, k: int) -> float:
         """Return η_k."""
@@ -41,9 +41,8 @@ class Decreasing:
     k0: float
 
     def __post_init__(self) -> None:
-        for name, value in (("mu", self.mu), ("k0", self.k0)):
-            if not (isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be finite and > 0, got {value!r}")
+        for name in ("mu", "k0"):
+            object.__setattr__(self, name, real(name, getattr(self, name), above=0.0))
 
     def __call__(self, k: int) -> float:
         """Return η_k."""
@@ -77,7 +76,7 @@ class Cosine:
     rounds: int
 
     def __post_init__(self) -> None:
-        Constant(self.value)
+        object.__setattr__(self, "value", Constant(self.value).value)
         object.__setattr__(self, "rounds", whole("rounds", self.rounds, least=1))
 
     def __call__(self, k: int) -> float:
@@ -111,7 +110,7 @@ class Exponential:
     factor: float
 
     def __post_init__(self) -> None:
-        Constant(self.value)
+        object.__setattr__(self, "value", Constant(self.value).value)
         factor = real("factor", self.factor, above=0, most=1)
         object.__setattr__(self, "factor", factor)
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..checks import MOST_EVALUATIONS, MOST_EXAMPLES, whole
 from ..errors import LasgError
-from ..vectors import F32, NO_BUFFERS
+from ..vectors import F32, NO_BUFFERS, frozen
 
 
 class Oracle(ABC):
@@ -73,7 +74,7 @@ class Oracle(ABC):
         Returns
         -------
         ndarray, shape (p,), float32
-            A new array; it is kept, not copied.
+            It is copied: the oracle may fill one array every time.
         """
 
     def configure(self, config: dict[str, Any]) -> None:  # noqa: B027
@@ -201,11 +202,23 @@ def check_oracle(oracle: Oracle) -> None:
             f"the oracle has num_examples={oracle.num_examples}: a worker needs at "
             "least one training example; leave workers without data out"
         )
+    whole("num_examples", examples, least=1, most=MOST_EXAMPLES)
+    calls = oracle.gradients_per_call
+    whole("gradients_per_call", calls, most=MOST_EVALUATIONS // 2)
 
 
-def check_form(gradient: Any, theta: F32, key: int) -> None:
-    """Raise ValueError unless `gradient` is one at `theta`, by its form."""
-    if not isinstance(gradient, np.ndarray):
+def taken(gradient: Any, theta: F32, key: int) -> F32:
+    """Return a read-only copy of what an oracle computed at `theta`.
+
+    An oracle may fill and return one array every time, or a view of another; what is
+    kept is a contiguous array of the machine's own byte order.
+
+    Raises
+    ------
+    ValueError
+        Unless it is a gradient at `theta`, by its form.
+    """
+    if not isinstance(gradient, np.ndarray) or isinstance(gradient, np.ma.MaskedArray):
         raise ValueError(
             f"the oracle of worker {key} returned a {type(gradient).__name__}, "
             "expected a NumPy array: convert it, as with tensor.numpy(force=True)"
@@ -216,6 +229,10 @@ def check_form(gradient: Any, theta: F32, key: int) -> None:
             f"and dtype {gradient.dtype}, expected {theta.shape} and float32: return "
             "g.astype(np.float32)"
         )
+    flags = gradient.flags
+    if flags.owndata and not flags.writeable and gradient.dtype.isnative:
+        return gradient  # nobody's to fill again: taken before
+    return frozen(np.array(gradient, np.float32))
 
 
 def buffers_of(oracle: Oracle, expected: F32, key: int) -> F32:

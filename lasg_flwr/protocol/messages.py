@@ -4,9 +4,10 @@ import json
 import struct
 from dataclasses import asdict
 from hashlib import blake2b
-from math import isfinite, isnan, nan
+from math import inf, isnan, nan
 from typing import Any, Literal, NamedTuple, get_args
 
+from ..checks import json_value, real, whole
 from ..codecs.assignment import assigned_codecs
 from ..config import U64, Settings
 from ..errors import WireError
@@ -87,7 +88,7 @@ class Request(NamedTuple):
             If it is not a request of this version.
         """
         try:
-            fields = json.loads(text)
+            fields = json_value(text)
             version = fields.pop("version")
             if version != VERSION:
                 raise ValueError(f"version {version!r}, this release reads {VERSION}")
@@ -107,10 +108,9 @@ class Request(NamedTuple):
 
     def check(self) -> None:
         """Raise ValueError unless round, threshold, force and codec make sense."""
-        if not isinstance(self.round, int) or not 0 <= self.round < U64:
-            raise ValueError(f"bad round {self.round!r}")
-        if not isinstance(self.threshold, float | int) or not self.threshold >= 0:
-            raise ValueError(f"bad threshold {self.threshold!r}")
+        whole("round", self.round, most=U64 - 1)
+        if self.threshold != inf:  # of steps beyond all floats
+            real("threshold", self.threshold, least=0.0)
         if not isinstance(self.force, bool):
             raise ValueError(f"bad force {self.force!r}")
         if not isinstance(self.full_codec, str):
@@ -236,13 +236,6 @@ class Reply(NamedTuple):
             n,
             evaluations,
             body[end:],
-        )
-
-    def is_sane(self) -> bool:
-        """Return whether the numbers of the header can be used."""
-        ratio = self.smoothness_ratio
-        return self.examples >= 1 and (
-            ratio is None or (isfinite(ratio) and ratio >= 0)
         )
 
 

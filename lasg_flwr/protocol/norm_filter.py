@@ -1,8 +1,9 @@
 """An optional bound on the length of uploads, relative to the other workers'."""
 
-from math import isfinite, sqrt
+from math import sqrt
 from statistics import median
 
+from ..checks import real
 from ..vectors import F32, squared_distance
 from .refusals import Refusal, RefusedReply
 
@@ -43,9 +44,7 @@ class NormFilter:
     """
 
     def __init__(self, bound: float | None = None) -> None:
-        if bound is not None and not (isfinite(bound) and bound > 0):
-            raise ValueError(f"norm_bound must be finite and > 0, got {bound!r}")
-        self.bound = bound
+        self.bound = None if bound is None else real("norm_bound", bound, above=0)
         self.norms: dict[str, dict[int, float]] = {}
         self._new: dict[tuple[str, int], float] = {}
 

@@ -10,6 +10,7 @@ from ..codecs.assignment import codec_of
 from ..errors import WireError
 from ..memory import Upload
 from ..vectors import F32
+from .limits import check_numbers, check_values
 from .messages import Reply, Request
 from .refusals import Refusal, RefusedReply
 from .roster import WorkerRecord
@@ -125,6 +126,7 @@ class OpenRound:
         ):
             detail = "an upload was due, or bytes came along"
             raise RefusedReply(Refusal.ILLEGAL_SKIP, detail)
+        check_numbers(reply)
         return request
 
     def keep(self, node: int, reply: Reply, upload: Upload | None) -> None:
@@ -173,10 +175,8 @@ def decoded(request: Request, reply: Reply) -> tuple[F32, Codec]:
     Raises
     ------
     RefusedReply
-        If the upload's header, kind or payload is off.
+        If the upload's kind or payload is off.
     """
-    if not reply.is_sane():
-        raise RefusedReply(Refusal.BAD_HEADER, "examples or ratio out of range")
     settings, size = request.settings, request.theta.size
     memory, full = settings.memory_object, reply.kind == "full"
     if not full and (reply.base is None or not memory.sends_innovations):
@@ -186,6 +186,8 @@ def decoded(request: Request, reply: Reply) -> tuple[F32, Codec]:
     damped = not full or memory.damps_full
     gain = codec.innovation_gain(size) if damped else 1.0
     try:
-        return wire.decode(reply.payload, codec, size, gain), codec
+        vector = wire.decode(reply.payload, codec, size, gain)
     except WireError as error:
         raise RefusedReply(Refusal.UNDECODABLE, str(error)) from None
+    check_values(vector, Refusal.UNDECODABLE)
+    return vector, codec

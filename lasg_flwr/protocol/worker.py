@@ -6,11 +6,12 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from ..checks import whole
 from ..codecs.assignment import codec_of
 from ..config import U64
 from ..errors import NonFiniteGradientError
 from ..memory import Encoded, Slots
-from ..oracles.base import Oracle, buffers_of, check_form, check_oracle
+from ..oracles.base import Oracle, buffers_of, check_oracle, taken
 from ..random import BATCH, CODEC, KeyedGenerators
 from ..rules import Outcome, Seen, decide
 from ..vectors import F32, NO_BUFFERS, is_finite
@@ -70,10 +71,8 @@ class LasgWorker:
         self, oracle: Oracle, key: int, state: WorkerState | None = None
     ) -> None:
         check_oracle(oracle)
-        if not 0 <= key < U64:
-            raise ValueError(f"key must lie in [0, 2**64), got {key!r}")
         self.oracle = oracle
-        self.key = int(key)
+        self.key = whole("key", key, most=U64 - 1)
         self.state = state or WorkerState()
         self._generators: KeyedGenerators | None = None
 
@@ -95,6 +94,7 @@ class LasgWorker:
         reference = None
         if task.reference_point is not None:  # first: what an app leaves is of θ^k
             reference = self._reference_gradient(task.reference_point, task)
+            reference = taken(reference, request.theta, self.key)
         gradient = self._gradient(request.theta, task)
         values = buffers_of(self.oracle, request.buffers, self.key)
         return self.finish(task, gradient, reference, values)
@@ -153,9 +153,9 @@ class LasgWorker:
         """Decide, and answer with a skip or an upload; `values` are the buffers."""
         request = task.request
         rule = request.settings.rule_object
-        check_form(gradient, request.theta, self.key)
+        gradient = taken(gradient, request.theta, self.key)
         if reference is not None:
-            check_form(reference, request.theta, self.key)
+            reference = taken(reference, request.theta, self.key)
         seen = Seen(request.theta, request.round, gradient, reference, task.forced)
         if rule.compares_with_h:
             seen = self._with_memory(seen, task)

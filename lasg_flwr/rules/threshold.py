@@ -1,5 +1,6 @@
 """The recent steps of θ and the threshold that they give."""
 
+import sys
 from collections import deque
 from collections.abc import Iterable
 from math import fsum
@@ -28,7 +29,7 @@ class StepHistory:
 
     def __init__(self, d_max: int, squares: Iterable[float] = ()) -> None:
         self.d_max = d_max
-        self.squares: deque[float] = deque(squares, maxlen=d_max)
+        self.squares: deque[float] = deque(squares, maxlen=min(d_max, sys.maxsize))
 
     def push(self, squared_step: float) -> None:
         """Add ‖θ^{k+1} − θ^k‖² of the step just taken."""

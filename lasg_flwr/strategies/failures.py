@@ -6,6 +6,8 @@ from logging import DEBUG, INFO, WARNING
 
 from flwr.common import log
 
+from ..checks import whole
+
 NOBODY = 0
 """The node that failures of unknown origin are put down to."""
 
@@ -38,12 +40,10 @@ class Backoff:
     """
 
     def __init__(self, limit: int | None) -> None:
-        if limit is not None and limit < 1:
-            raise ValueError(
-                f"fail_limit must be >= 1, got {limit!r}; None contacts failing nodes "
-                "in every round"
-            )
-        self.limit = limit
+        hint = "; None contacts failing nodes in every round"
+        self.limit = (
+            None if limit is None else whole("fail_limit", limit, least=1, hint=hint)
+        )
         self._failures: dict[int, int] = {}
         self._resume: dict[int, int] = {}
 

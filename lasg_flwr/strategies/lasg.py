@@ -13,7 +13,7 @@ from flwr.app import (
 )
 from flwr.serverapp import Grid
 
-from ..checks import whole
+from ..checks import real, whole
 from ..codecs.assignment import CodecChoice
 from ..config import LasgConfig, config_from
 from ..errors import WireError
@@ -159,17 +159,21 @@ class LasgStrategy(RunnableStrategy):
         self.fraction_evaluate = checked_fraction(
             "fraction_evaluate", fraction_evaluate
         )
-        self.min_train_nodes = min_train_nodes if fraction_train else 0
-        self.min_evaluate_nodes = min_evaluate_nodes if fraction_evaluate else 0
+        train = whole("min_train_nodes", min_train_nodes)
+        evaluate = whole("min_evaluate_nodes", min_evaluate_nodes)
+        self.min_train_nodes = train if fraction_train else 0
+        self.min_evaluate_nodes = evaluate if fraction_evaluate else 0
         self.min_available_nodes = whole("min_available_nodes", min_available_nodes)
-        whole("min_train_nodes", min_train_nodes)
-        whole("min_evaluate_nodes", min_evaluate_nodes)
         self.weighted_by_key = weighted_by_key
         self._app_keys = records.app_keys(arrayrecord_key, configrecord_key)
         self._train_metrics = Metrics(train_metrics_aggr_fn, weighted_by_key)
         self._evaluate_metrics = Metrics(evaluate_metrics_aggr_fn, weighted_by_key)
         self.closing = Closing(round_seconds, reply_share)
-        self.wait_seconds = wait_seconds
+        self.wait_seconds = (
+            None
+            if wait_seconds is None
+            else real("wait_seconds", wait_seconds, least=0)
+        )
         if resume not in (True, False, "new-rate"):
             raise ValueError(
                 f"resume must be True, False or 'new-rate', got {resume!r}"

@@ -23,6 +23,7 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import Strategy
 from flwr.server.strategy.aggregate import weighted_loss_avg
 
+from ..checks import real, whole
 from ..config import LasgConfig, config_from
 from ..errors import WireError
 from ..flower import records
@@ -140,16 +141,17 @@ class LegacyLasgStrategy(Strategy):
         self.fraction_evaluate = checked_fraction(
             "fraction_evaluate", fraction_evaluate
         )
-        self.min_fit_clients = min_fit_clients
-        self.min_evaluate_clients = min_evaluate_clients
-        self.min_available_clients = min_available_clients
+        self.min_fit_clients = whole("min_fit_clients", min_fit_clients)
+        self.min_evaluate_clients = whole("min_evaluate_clients", min_evaluate_clients)
+        needed = whole("min_available_clients", min_available_clients)
+        self.min_available_clients = needed
         self.evaluate_fn = evaluate_fn
         self.on_fit_config_fn = on_fit_config_fn
         self.on_evaluate_config_fn = on_evaluate_config_fn
         self.initial_parameters = initial_parameters
         self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
         self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
-        self.wait_seconds = wait_seconds
+        self.wait_seconds = real("wait_seconds", wait_seconds, least=0)
 
     def __repr__(self) -> str:
         return f"LegacyLasgStrategy({self._core.config.rule!r})"

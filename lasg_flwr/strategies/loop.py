@@ -11,6 +11,7 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from ..checks import real
 from ..errors import NoWorkersError
 from .reports import app_metrics
 from .resume_hint import leave_if_ending
@@ -35,13 +36,12 @@ class Closing:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.seconds is not None and not self.seconds > 0:
-            raise ValueError(
-                f"round_seconds must be > 0 or None, got {self.seconds!r}; leave it "
-                "out to wait for everybody"
-            )
-        if not 0 < self.share <= 1:
-            raise ValueError(f"reply_share must lie in (0, 1], got {self.share!r}")
+        if self.seconds is not None:
+            hint = "; leave it out to wait for everybody"
+            seconds = real("round_seconds", self.seconds, above=0, hint=hint)
+            object.__setattr__(self, "seconds", seconds)
+        share = real("reply_share", self.share, above=0, most=1)
+        object.__setattr__(self, "share", share)
 
     @property
     def waits_for_all(self) -> bool:

@@ -6,6 +6,7 @@ from logging import INFO
 
 from flwr.common import log
 
+from ..checks import whole
 from ..errors import NoWorkersError
 from ..protocol import LasgServer
 from ..random import keyed_generator
@@ -89,9 +90,10 @@ class DepartedWorkers:
     """
 
     def __init__(self, limit: int | None) -> None:
-        if limit is not None and limit < 1:
-            raise ValueError(f"leave_after must be >= 1, or None, got {limit!r}")
-        self._limit = limit
+        hint = "; None is the rule's max_delay"
+        self._limit = (
+            None if limit is None else whole("leave_after", limit, least=1, hint=hint)
+        )
         self.last_seen: dict[int, int] = {}
 
     def note(self, server: LasgServer, connected: set[int]) -> None:

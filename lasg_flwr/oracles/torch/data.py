@@ -18,6 +18,8 @@ from torch.utils.data import (
     default_collate,
 )
 
+from ...checks import whole
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -105,9 +107,7 @@ def _checked_size(data: Dataset[Any], batch_size: int | None) -> int:
         raise ValueError("the data set is empty: leave workers without data out")
     if batch_size is None:
         raise ValueError("a Dataset needs a batch_size: pass one, or a DataLoader")
-    if isinstance(batch_size, bool) or batch_size < 1:
-        raise ValueError(f"batch_size must be an integer >= 1, got {batch_size!r}")
-    return min(batch_size, examples)
+    return min(whole("batch_size", batch_size, least=1), examples)
 
 
 def _length(data: Dataset[Any]) -> int:
