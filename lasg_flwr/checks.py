@@ -1,4 +1,4 @@
-"""What comes from outside: one converter each for real numbers, whole ones, and JSON."""
+"""What comes from outside: converters for real numbers, whole numbers and JSON."""
 
 import json
 from math import inf, isfinite

@@ -129,11 +129,8 @@ def simulate(
     if not oracles:
         raise ValueError("simulate needs at least one oracle")
     rounds = whole("rounds", rounds)
-    keys = (
-        range(len(oracles))
-        if keys is None
-        else [whole("a key", key, most=U64 - 1) for key in keys]
-    )
+    given = range(len(oracles)) if keys is None else keys
+    keys = [whole("a key", key, most=U64 - 1) for key in given]
     if len(keys) != len(oracles) or len(set(keys)) != len(oracles):
         raise DuplicateKeyError(
             f"{len(oracles)} oracles need as many distinct keys, got {list(keys)!r}"

@@ -57,6 +57,17 @@ def is_finite(x: NDArray[Any]) -> bool:
     return int(np.count_nonzero(np.isfinite(x))) == x.size
 
 
+def largest_magnitude(x: NDArray[Any]) -> float:
+    """Return max |x_i|, 0 of nothing, NaN if one is.
+
+    Examples
+    --------
+    >>> largest_magnitude(np.float32([1, -3]))
+    3.0
+    """
+    return max(float(np.max(x)), -float(np.min(x))) if x.size else 0.0
+
+
 def frozen(x: NDArray[Any]) -> NDArray[Any]:
     """Mark `x` read-only and return it: vectors are shared, never written to."""
     x.flags.writeable = False

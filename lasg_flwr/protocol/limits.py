@@ -8,10 +8,10 @@ uploads of the largest values, and counters stay whole numbers below 2^63.
 from math import isfinite
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import MOST_EVALUATIONS, MOST_EXAMPLES
+from ..vectors import largest_magnitude
 from .messages import Reply
 from .refusals import Refusal, RefusedReply
 
@@ -31,9 +31,7 @@ def check_numbers(reply: Reply) -> None:
 
 def check_values(values: NDArray[Any], refusal: Refusal) -> None:
     """Raise `RefusedReply` if a decoded value is too large to be added up safely."""
-    if not values.size:
-        return
-    largest = max(abs(float(np.max(values))), abs(float(np.min(values))))
+    largest = largest_magnitude(values)
     if not largest <= LARGEST_VALUE:
         detail = f"a value of magnitude {largest:.3g}, at most 2^100 can be added up"
         raise RefusedReply(refusal, detail)

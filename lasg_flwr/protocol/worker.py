@@ -14,8 +14,9 @@ from ..memory import Encoded, Slots
 from ..oracles.base import Oracle, buffers_of, check_oracle, taken
 from ..random import BATCH, CODEC, KeyedGenerators
 from ..rules import Outcome, Seen, decide
-from ..vectors import F32, NO_BUFFERS, is_finite
+from ..vectors import F32, NO_BUFFERS, is_finite, largest_magnitude
 from . import buffers
+from .limits import LARGEST_VALUE
 from .messages import OLDER_KEY, Reply, ReplyKind, Request, upload_id
 from .state import Slot, WorkerState
 
@@ -173,6 +174,7 @@ class LasgWorker:
         if decide(outcome.lhs, request.threshold, due).upload:
             if values.size:
                 self._check_finite(values, request, "buffers")
+            self._check_length(outcome.vector, request)
             kind, payload, memory = self._encoded(request, task.base, outcome.vector)
             reply = self._reply(task, cast(ReplyKind, kind), payload, outcome, count)
             slot = Slot(
@@ -217,6 +219,16 @@ class LasgWorker:
             raise NonFiniteGradientError(
                 f"worker {self.key} in round {request.round}: NaN or infinity in its "
                 f"{what}: check its data, or lower the learning rate"
+            )
+
+    def _check_length(self, vector: F32, request: Request) -> None:
+        """Refuse to send what the server would not take: g − h is twice as long."""
+        largest = largest_magnitude(vector)
+        if largest > LARGEST_VALUE / 2:
+            raise NonFiniteGradientError(
+                f"worker {self.key} in round {request.round}: its gradient has a value "
+                f"of magnitude {largest:.3g}: training diverged; lower the learning "
+                "rate, or check its data"
             )
 
     def _encoded(self, request: Request, base: Slot | None, vector: F32) -> Encoded:

@@ -269,10 +269,7 @@ def test_a_theta_of_another_length_changes_nothing() -> None:
 
 
 def test_divergence_is_an_error_that_says_what_to_do() -> None:
-    with (
-        pytest.warns(RuntimeWarning, match=r"overflow|invalid"),
-        pytest.raises(LasgError, match=r"lower the learning rate|NaN"),
-    ):
+    with pytest.raises(LasgError, match="training diverged; lower the learning rate"):
         simulate(least_squares(), np.zeros(6), rounds=1000, rule="sgd", step=1e3)
 
 
