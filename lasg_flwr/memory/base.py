@@ -106,6 +106,10 @@ class Member(Protocol):
     memory: Any
 
 
+Members = Callable[[], Sequence[Member]]
+"""Returns all workers, in key order."""
+
+
 @dataclass
 class Sum:
     """S and W between two rounds; each memory derives what else it keeps.
@@ -218,22 +222,26 @@ class Memory(ABC):
         """Return whether the worker is left alone until a new start."""
         return False
 
+    def rests(self, member: Member, round_: int) -> bool:
+        """Return whether a worker that was refreshed again and again is left alone."""
+        return False
+
     @abstractmethod
     def apply(self, state: Any, member: Member, upload: Upload) -> None:
         """Take in one upload of this round, in key order."""
 
     @abstractmethod
-    def settle(self, state: Any) -> None:
-        """Bring S up to date: the round closes."""
+    def settle(self, state: Any, members: Members) -> None:
+        """Bring S up to date: the round closes, or somebody has left."""
 
     @abstractmethod
-    def remove(self, state: Any, member: Member) -> None:
+    def remove(self, state: Any, member: Member, members: Members) -> None:
         """Take out a worker that leaves."""
 
     def new_start(
         self,
         state: Any,
-        members: Callable[[], Sequence[Member]],
+        members: Members,
         oldest: int,
         lost_share: float,
     ) -> list[Member] | None:

@@ -13,6 +13,7 @@ from .base import (
     Encoded,
     Generators,
     Member,
+    Members,
     Memory,
     Slots,
     Sum,
@@ -105,13 +106,13 @@ class ErrorFeedback(Memory):
         member.memory = Heard(True)
         accept(member, upload)
 
-    def settle(self, state: RoundSum) -> None:
+    def settle(self, state: RoundSum, members: Members) -> None:
         """Take this round's sums for S and W."""
         arrived, state.incoming = state.incoming, None
         state.total = np.zeros_like(state.total) if arrived is None else arrived
         state.weight, state.incoming_weight = state.incoming_weight, 0.0
 
-    def remove(self, state: RoundSum, member: Member) -> None:
+    def remove(self, state: RoundSum, member: Member, members: Members) -> None:
         """Forget the worker; by its id it knows later what was accepted."""
         member.memory = Heard()
 

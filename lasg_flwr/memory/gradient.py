@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from ..codecs import Codec, spec_of
 from ..vectors import F32
 from .base import Encoded, Generators, Slots, Upload, encoded
-from .per_worker import Held, PerWorker
+from .per_worker import Held, PerWorker, length
 
 
 @dataclass(frozen=True)
@@ -38,4 +38,5 @@ class Gradient(PerWorker):
 
     def keep(self, h: F32, upload: Upload) -> Held:
         """Hold the payload."""
-        return Held(True, None, upload.payload, spec_of(upload.codec))
+        codec = spec_of(upload.codec)
+        return Held(True, None, upload.payload, codec, length(h))

@@ -12,13 +12,23 @@ import numpy as np
 from ..codecs import Codec, wire
 from ..vectors import F32, F64, frozen
 from .base import Encoded, Generators, Memory, Slots, Upload, encoded
-from .per_worker import Held, PerWorker
+from .exact import add_exactly
+from .per_worker import Held, PerWorker, length
 
 
 class LastGradient(NamedTuple):
-    """What the worker keeps: h_m, what the server decodes to, if it is needed later."""
+    """What the worker keeps: h_m, what the server decodes to, if it is needed later.
+
+    Attributes
+    ----------
+    h : ndarray, shape (p,), optional
+        h_m.
+    rest : tuple of ndarray, shape (p,), float64
+        What float64 rounds away of it, where the server has only the exact sum.
+    """
 
     h: F32 | F64 | None
+    rest: tuple[F64, ...] = ()
 
 
 class SendsInnovations(Memory):
@@ -47,7 +57,7 @@ class SendsInnovations(Memory):
             return Encoded("full", encoded(codec, g, rng), LastGradient(None))
         if base is None or base.h is None:
             return encode_full(codec, g, self.precision, rng)
-        return encode_innovation(codec, g, base.h, rng)
+        return encode_innovation(codec, g, base.h, base.rest, rng)
 
 
 @dataclass(frozen=True)
@@ -61,15 +71,27 @@ class Innovation(SendsInnovations, PerWorker):
 
     def keep(self, h: F32, upload: Upload) -> Held:
         """Hold h_m."""
-        return Held(True, h)
+        return Held(True, h, length=length(h))
 
 
-def encode_innovation(codec: Codec, g: F32, h: F32 | F64, rng: Generators) -> Encoded:
+def encode_innovation(
+    codec: Codec, g: F32, h: F32 | F64, rest: tuple[F64, ...], rng: Generators
+) -> Encoded:
     """Encode g − h; a merely unbiased codec is damped."""
     x = np.asarray(g - h, np.float32)
     payload = encoded(codec, x, rng)
     decoded = wire.decode(payload, codec, x.size, codec.innovation_gain(x.size))
-    return Encoded("innovation", payload, LastGradient(frozen(h + decoded)))
+    return Encoded("innovation", payload, _moved(h, rest, decoded))
+
+
+def _moved(h: F32 | F64, rest: tuple[F64, ...], decoded: F32) -> LastGradient:
+    """Return h + decoded: as the server rounds it, or as it keeps it, exactly."""
+    if h.dtype != np.float64:
+        return LastGradient(frozen(h + decoded))
+    parts: list[F64] = [np.array(part) for part in (h, *rest)]
+    add_exactly(parts, decoded)
+    first, *others = (frozen(part) for part in parts)
+    return LastGradient(first, tuple(others))
 
 
 def encode_full(

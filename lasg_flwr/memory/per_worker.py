@@ -2,13 +2,20 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from math import fsum, sqrt
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from ..codecs import codec_from, wire
-from ..vectors import F32, F64, frozen
-from .base import Member, Memory, Sum, Upload, accept, add
+from ..vectors import F32, F64, frozen, squared_distance
+from .base import Member, Members, Memory, Sum, Upload, accept, add
+
+ROUNDING = 2.0**-52
+"""Relative error of an addition in float64, and some."""
+
+TOLERANCE = 1e-10
+"""Largest error of S, relative to Σ w ‖h‖: a tenth of what is promised."""
 
 
 class Held(NamedTuple):
@@ -22,12 +29,15 @@ class Held(NamedTuple):
         h_m, as a vector.
     payload, codec : bytes, str
         Or the bytes that it came in, and what they are encoded with.
+    length : float
+        ‖h_m‖.
     """
 
     in_sum: bool = False
     h: F32 | None = None
     payload: bytes = b""
     codec: str = ""
+    length: float = 0.0
 
 
 @dataclass
@@ -42,12 +52,18 @@ class HeldSum(Sum):
         How many of them this round has brought.
     incoming, outgoing : ndarray, shape (p,), optional
         Weighted sums of what this round adds and takes away.
+    moved : float
+        Σ w ‖·‖ of all that was added or taken away since the last `settle`.
+    error : float
+        About how far rounding may have moved S from Σ w h, in the Euclidean norm.
     """
 
     members: int = 0
     replaced: int = 0
     incoming: F64 | None = None
     outgoing: F64 | None = None
+    moved: float = 0.0
+    error: float = 0.0
 
 
 class PerWorker(Memory):
@@ -75,6 +91,7 @@ class PerWorker(Memory):
             if state.outgoing is None:
                 state.outgoing = np.zeros_like(state.total)
             add(state.outgoing, old, member.weight)
+            state.moved += member.weight * member.memory.length
             if upload.kind == "innovation":
                 new = frozen(old + new)
         else:
@@ -83,31 +100,56 @@ class PerWorker(Memory):
         state.replaced += 1
         add(state.incoming, new, member.weight)
         member.memory = self.keep(new, upload)
+        state.moved += member.weight * member.memory.length
         accept(member, upload)
 
-    def settle(self, state: HeldSum) -> None:
+    def settle(self, state: HeldSum, members: Members) -> None:
         """Set S to Σ w h: from zero if all were replaced, else S − old + new."""
         if state.incoming is None:
             return
         if state.replaced == state.members:
-            state.total = state.incoming
+            state.total, state.error = state.incoming, 0.0
         else:
             if state.outgoing is not None:
                 state.total -= state.outgoing
             state.total += state.incoming
         state.incoming = state.outgoing = None
         state.replaced = 0
+        _bound_error(state, members)
 
-    def remove(self, state: HeldSum, member: Member) -> None:
+    def remove(self, state: HeldSum, member: Member, members: Members) -> None:
         """Subtract the worker's h_m."""
         if member.memory.in_sum:
             add(state.total, held_by(member, state.total.size), -member.weight)
+            state.moved += member.weight * member.memory.length
             state.weight -= member.weight
             state.members -= 1
-        if state.members == 0:
-            state.total = np.zeros_like(state.total)
-            state.weight = 0.0
         member.memory, member.id = Held(), None
+        _bound_error(state, members)
+
+
+def _bound_error(state: HeldSum, members: Members) -> None:
+    """Build S anew once rounding may have left more than `TOLERANCE` in it.
+
+    What large vectors that came and went leave behind is small only next to them.
+    """
+    if not state.moved:
+        return
+    held = [member for member in members() if member.memory.in_sum]
+    scale = fsum(member.weight * member.memory.length for member in held)
+    rounding = ROUNDING * sqrt(state.members + 1)
+    state.error += rounding * (state.moved + scale)
+    state.moved = 0.0
+    if state.error <= TOLERANCE * scale:
+        return
+    state.total, state.error = np.zeros_like(state.total), rounding * scale
+    for member in held:
+        add(state.total, held_by(member, state.total.size), member.weight)
+
+
+def length(h: F32) -> float:
+    """Return ‖h‖."""
+    return sqrt(squared_distance(h))
 
 
 def held_by(member: Member, size: int) -> F32:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from ..checks import real
+from ..errors import LasgError
 from ..registry import Registry
-from ..vectors import F32, F64
+from ..vectors import F32, F64, is_finite
 from .schedules import Schedule, schedule_from
 
 S = TypeVar("S", bound=NamedTuple)
@@ -91,6 +92,24 @@ class ServerStep(ABC, Generic[S]):
         step += theta
         with np.errstate(over="ignore"):
             return step.astype(np.float32), state
+
+    def finite_update(
+        self, theta: F32, gradient: F64, k: int, state: S | None
+    ) -> tuple[F32, S | None]:
+        """Return what `update` does.
+
+        Raises
+        ------
+        LasgError
+            If θ^{k+1} is not finite.
+        """
+        theta, state = self.update(theta, gradient, k, state)
+        if not is_finite(theta):
+            raise LasgError(
+                f"theta is not finite after round {k}: training diverged; lower the "
+                "learning rate, or choose a codec with a larger alpha"
+            )
+        return theta, state
 
     @abstractmethod
     def direction(self, gradient: F64, state: S | None) -> tuple[F64, S | None]:

@@ -63,5 +63,7 @@ def contact(
         return None
     if record.id is None or round_ - record.round >= rule.max_delay:
         return True
+    if memory.rests(record, round_):
+        return None
     last, moved = record.round, distances.since
     return rule.contacts(record.key, record.rule, last, moved, threshold)

@@ -1,5 +1,6 @@
 """An optional bound on the length of uploads, relative to the other workers'."""
 
+from collections.abc import Container
 from math import sqrt
 from statistics import median
 
@@ -15,16 +16,24 @@ class NormFilter:
     """Refuses uploads that are far longer than the other workers'.
 
     An upload of worker m is refused if ‖decoded‖ > bound · median over the others of
-    their last accepted ‖decoded‖ of the same kind (innovation or full). Norms of a
-    round count from the next round on, so that the order of arrival does not matter;
-    in the first round nothing is known, and nothing is refused.
+    the ‖decoded‖ that they last sent, of the same kind (innovation or full). What was
+    refused counts as well, so that the median can follow workers that all move on; one
+    of 0 refuses nobody. Norms of a round count from the next round on, so that the
+    order of arrival does not matter; in the first round nothing is refused.
 
-    It limits the damage of one bad upload; it is no defence against poisoning.
+    A worker that is refused until its last accepted upload is D rounds old is taken out
+    of S. All this limits the damage of one bad upload; it is no defence against
+    poisoning.
 
     Parameters
     ----------
     bound : float, optional
         The factor, > 0; left out, nothing is measured or refused.
+
+    Attributes
+    ----------
+    norms : dict of str to dict of int to float
+        The lengths known, by kind and key.
 
     Raises
     ------
@@ -38,6 +47,7 @@ class NormFilter:
     >>> for key in range(3):
     ...     norm_filter.check(key, "full", np.ones(4, "f4"))
     >>> norm_filter.settle()
+    set()
     >>> norm_filter.check(0, "full", 100 * np.ones(4, "f4"))
     Traceback (most recent call last):
     lasg_flwr.protocol.refusals.RefusedReply: too long: ‖upload‖ = 200 is more ...
@@ -46,10 +56,23 @@ class NormFilter:
     def __init__(self, bound: float | None = None) -> None:
         self.bound = None if bound is None else real("norm_bound", bound, above=0)
         self.norms: dict[str, dict[int, float]] = {}
-        self._new: dict[tuple[str, int], float] = {}
+        self._refused: set[int] = set()
+        self._new: dict[tuple[str, int], tuple[int, float]] = {}
 
-    def check(self, key: int, kind: str, decoded: F32) -> None:
+    def check(self, key: int, kind: str, decoded: F32, node: int | None = None) -> None:
         """Measure an upload.
+
+        Parameters
+        ----------
+        key : int
+            The worker's.
+        kind : {"innovation", "full"}
+            What the upload is.
+        decoded : ndarray, shape (p,)
+            Gain applied.
+        node : int, optional
+            Where it came from: one length of each node is remembered, whatever keys it
+            claims. Left out, the key.
 
         Raises
         ------
@@ -59,18 +82,38 @@ class NormFilter:
         if self.bound is None:
             return
         norm = sqrt(squared_distance(decoded))
+        self._new[kind, key if node is None else node] = key, norm
         known = self.norms.get(kind, {})
         others = [n for k, n in known.items() if k != key]
-        if len(others) >= MIN_OTHERS and norm > self.bound * median(others):
+        if len(others) >= MIN_OTHERS and norm > self.bound * median(others) > 0:
+            self._refused.add(key)
             raise RefusedReply(
                 Refusal.TOO_LONG,
                 f"‖upload‖ = {norm:g} is more than {self.bound:g} times "
                 f"{median(others):g}, the median of the other workers' {kind} uploads",
             )
-        self._new[kind, key] = norm
+        self._refused.discard(key)
 
-    def settle(self) -> None:
-        """Take over the norms of the round that closes."""
-        for (kind, key), norm in self._new.items():
+    def settle(self, known: Container[int] | None = None) -> set[int]:
+        """Take over the norms of the round that closes.
+
+        Parameters
+        ----------
+        known : container of int, optional
+            Keys of the workers that the server knows: what others sent is remembered
+            for a round only, as strangers may claim any key.
+
+        Returns
+        -------
+        set of int
+            Keys whose uploads of this round were too long.
+        """
+        if known is not None:
+            for norms in self.norms.values():
+                for key in [key for key in norms if key not in known]:
+                    del norms[key]
+        for (kind, _), (key, norm) in self._new.items():
             self.norms.setdefault(kind, {})[key] = norm
         self._new.clear()
+        refused, self._refused = self._refused, set()
+        return refused

@@ -28,6 +28,8 @@ class WorkerRecord:
         Id of the last accepted upload; None: the next must be full.
     round : int
         Round of that upload: τ_m = k − round.
+    heard : int
+        Round of the worker's last valid answer, skips included.
     """
 
     key: int
@@ -38,6 +40,7 @@ class WorkerRecord:
     accepted: bool = False
     id: bytes | None = None
     round: int = 0
+    heard: int = 0
 
 
 class Roster:
@@ -105,6 +108,12 @@ class Roster:
             record.node = node
             self._keys[node] = key
         return record
+
+    def unbind(self, record: WorkerRecord) -> None:
+        """Let go of a worker's node: it is another worker's, or nobody's."""
+        if record.node is not None:
+            self._keys.pop(record.node, None)
+        record.node = None
 
     def sorted(self) -> list[WorkerRecord]:
         """Return all records in key order."""

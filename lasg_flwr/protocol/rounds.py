@@ -65,15 +65,24 @@ class OpenRound:
 
     Uploads are applied in key order: those of known workers as soon as no smaller key
     can still come, so that few are held at once, and the rest when the round closes.
+
+    Attributes
+    ----------
+    connected : frozenset of int
+        Nodes that are there, asked or not.
+    claims : dict of int to int
+        The other key that a bound node has claimed, where no valid answer followed.
     """
 
     session: bytes
     round: int
     threshold: float
+    connected: frozenset[int]
     contacted: int = 0
     uploaded: int = 0
     skipped: int = 0
     refused: int = 0
+    claims: dict[int, int] = field(default_factory=dict)
     _asked: dict[int, tuple[Request, WorkerRecord | None]] = field(default_factory=dict)
     _order: list[tuple[int, int]] = field(default_factory=list)
     _next: int = 0
@@ -110,6 +119,7 @@ class OpenRound:
             raise RefusedReply(Refusal.UNSOLICITED, detail)
         request, record = self._asked[node]
         if record is not None and record.key != reply.key:
+            self.claims[node] = reply.key
             detail = f"the node is bound to key {record.key}, not {reply.key}"
             raise RefusedReply(Refusal.FOREIGN_KEY, detail)
         if reply.key in self._answered:
@@ -135,7 +145,10 @@ class OpenRound:
             self.skipped += 1
         else:
             self._waiting[reply.key] = Kept(node, reply, upload)
-        del self._asked[node]
+        self.claims.pop(node, None)
+        _, record = self._asked.pop(node)
+        if record is not None:
+            record.heard = self.round
         self._answered[reply.key] = node
 
     def ready(self) -> Iterator[Kept]:

@@ -1,10 +1,8 @@
 """States as bytes, and back: what clients save before they answer, and checkpoints."""
 
-from dataclasses import fields
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from ..config import Settings
 from ..errors import CheckpointError
@@ -153,12 +151,9 @@ def restore(server: "LasgServer", captured: Capture, new_rate: bool = False) -> 
     }
     what = "the checkpoint"
     state: ServerState = _unpacked(arrays, meta.get("state"), ServerState, hints, what)
-    for field in fields(state.sum):  # it is changed in place
-        value = getattr(state.sum, field.name)
-        if isinstance(value, np.ndarray):
-            setattr(state.sum, field.name, np.array(value))
     server.theta, server.round, server.ledger = state.theta, state.round, state.ledger
-    server.sum, server.step_state = state.sum, state.step
+    server.sum = copy.deepcopy(state.sum)  # it is changed in place
+    server.step_state = state.step
     server.buffer_mean.values = state.buffers
     server.history = StepHistory(server.rule.d_max, state.squares)
     server.norm_filter.norms = state.norms

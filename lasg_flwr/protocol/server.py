@@ -12,9 +12,10 @@ from ..errors import LasgError
 from ..ledger import Ledger
 from ..memory import Upload
 from ..rules.threshold import StepHistory
-from ..vectors import F32, finite_vector, frozen, is_finite, squared_distance
+from ..vectors import F32, finite_vector, frozen, squared_distance
 from .buffers import BufferMean, dense_bytes
 from .contact import Distances, contact
+from .departures import check_key, departing
 from .messages import SESSION_BYTES, Reply, Request, upload_id
 from .norm_filter import NormFilter
 from .refusals import Refusal, RefusedReply
@@ -110,13 +111,17 @@ class LasgServer:
         self.rule.check_key(key)
         self.roster.introduce(self._new_record(key, node, examples))
 
-    def open_round(self, nodes: Iterable[int]) -> list[tuple[int, Request]]:
+    def open_round(
+        self, nodes: Iterable[int], connected: Iterable[int] | None = None
+    ) -> list[tuple[int, Request]]:
         """Start round k: return the requests to send.
 
         Parameters
         ----------
         nodes : iterable of int
             The nodes that this round can reach (a sample of all, for instance).
+        connected : iterable of int, optional
+            All nodes that are there; left out, `nodes`.
 
         Returns
         -------
@@ -124,13 +129,12 @@ class LasgServer:
             Nodes to contact; the others are left alone this round.
         """
         self.check_between_rounds("open a round")
-        opened = OpenRound(self.session, self.round, self.threshold)
+        nodes = list(nodes)
+        there = frozenset(connected or nodes)
+        opened = OpenRound(self.session, self.round, self.threshold, there)
         distances = Distances(self.theta, self.iterates)
-        requests = []
-        reachable = 0
-        threshold, k = opened.threshold, self.round
+        requests, threshold, k = [], opened.threshold, self.round
         for node in nodes:
-            reachable += 1
             record = self.roster.at(node)
             force = contact(self.rule, self.memory, record, k, threshold, distances)
             if force is None:
@@ -140,7 +144,7 @@ class LasgServer:
             requests.append((node, request))
         self._open = opened
         dense = dense_bytes(self.theta) + dense_bytes(self.buffers)
-        self.ledger.count_requests(reachable, len(requests), self.model_bytes, dense)
+        self.ledger.count_requests(len(nodes), len(requests), self.model_bytes, dense)
         return requests
 
     def receive(self, node: int, reply: Reply) -> Verdict:
@@ -185,11 +189,12 @@ class LasgServer:
         current, self._open = self._open, None
         for kept in current.rest():
             self._apply(current, kept)
-        self.norm_filter.settle()
-        self.memory.settle(self.sum)
+        self.memory.settle(self.sum, self.roster.sorted)
         self.buffer_mean.settle()
-        moved = self._move()
-        new_start = self._maybe_new_start()
+        refused = self.norm_filter.settle(self.roster.records)
+        for old in departing(self.rule, self.memory, self.roster, current, refused):
+            self._remove(old)
+        moved, new_start = self._move(), self._maybe_new_start()
         self.round += 1
         self.iterates.drop_until(self.round - self.rule.max_delay)
         self.ledger.rounds += 1
@@ -201,8 +206,11 @@ class LasgServer:
         Per-worker memory subtracts its h_m; under sum-only memory its state is lost.
         """
         self.check_between_rounds("remove a worker")
-        self._forget_iterate(record := self.roster.records[key])
-        self.memory.remove(self.sum, record)
+        self._remove(self.roster.records[key])
+
+    def _remove(self, record: WorkerRecord) -> None:
+        self._forget_iterate(record)
+        self.memory.remove(self.sum, record, self.roster.sorted)
 
     def _request(
         self, record: WorkerRecord | None, force: bool, threshold: float
@@ -222,19 +230,16 @@ class LasgServer:
 
     def _keep(self, current: OpenRound, node: int, reply: Reply) -> None:
         request = current.check(node, reply)
-        try:
-            self.rule.check_key(reply.key)
-        except ValueError as error:
-            raise RefusedReply(Refusal.UNKNOWN_KEY, str(error)) from None
-        upload = None if reply.kind == "skip" else self._upload(request, reply)
+        check_key(self.rule, self.roster, current, node, reply.key)
+        upload = None if reply.kind == "skip" else self._upload(node, request, reply)
         current.keep(node, reply, upload)
         self.ledger.skips += upload is None
         self.ledger.gradient_evaluations += reply.gradient_evaluations
 
-    def _upload(self, request: Request, reply: Reply) -> Upload:
+    def _upload(self, node: int, request: Request, reply: Reply) -> Upload:
         vector, codec = decoded(request, reply)
         buffers = self.buffer_mean.decode(reply.buffers)
-        self.norm_filter.check(reply.key, reply.kind, vector)
+        self.norm_filter.check(reply.key, reply.kind, vector, node)
         name = upload_id(request.accepted_id, reply)
         return Upload(
             reply.kind, vector, reply.payload, codec, name, self.round, buffers
@@ -268,13 +273,8 @@ class LasgServer:
     def _move(self) -> bool:
         if self.sum.weight <= 0:
             return False
-        mean, state = self.sum.mean(), self.step_state
-        theta, state = self.step.update(self.theta, mean, self.round, state)
-        if not is_finite(theta):
-            raise LasgError(
-                f"theta is not finite after round {self.round}: training diverged; "
-                "lower the learning rate, or choose a codec with a larger alpha"
-            )
+        mean, k, state = self.sum.mean(), self.round, self.step_state
+        theta, state = self.step.finite_update(self.theta, mean, k, state)
         self.history.push(squared_distance(theta, self.theta))
         self.theta, self.step_state = frozen(theta), state
         return True

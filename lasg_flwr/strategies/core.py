@@ -49,6 +49,7 @@ class Core(Generic[R]):
         self.departed = DepartedWorkers(leave_after)
         self._reports = Reports(log_file, tensorboard_dir)
         self._running: tuple[LasgServer, Model] | None = None
+        self._connected: frozenset[int] = frozenset()
         self._opened = 0.0
 
     @property
@@ -95,6 +96,7 @@ class Core(Generic[R]):
     ) -> list[int]:
         """Return the nodes that a round can reach, in a repeatable order."""
         server, nodes = self.server, list(connected)
+        self._connected = frozenset(nodes)
         self.departed.note(server, set(nodes))
         self.replies.failures.keep(nodes)
         nodes.sort(key=server.roster.order)
@@ -106,7 +108,7 @@ class Core(Generic[R]):
         self._opened = time.perf_counter()
         server = self.server
         reachable = self.replies.failures.reachable(nodes, server.round)
-        return server.open_round(reachable)
+        return server.open_round(reachable, self._connected)
 
     def close(self) -> RoundReport:
         """Close the round: θ moves, failures count."""

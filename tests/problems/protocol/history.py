@@ -161,6 +161,7 @@ class History:
         before = self.server.theta
         for letter in self.kept:
             self._take_in(letter)
+        self.model.expire(round_, self.setup.max_delay, self.setup.sum_only)
         weight = self.model.total()[1]
         report = self.server.close_round()
         assert report.moved == (weight > 0)

@@ -91,6 +91,13 @@ class Model:
         known.lost_state = sum_only and known.in_sum is not None
         known.last = None
 
+    def expire(self, round_: int, max_delay: int, sum_only: bool) -> None:
+        """Whoever was not refreshed for 2D rounds is taken out."""
+        for key, known in self.known.items():
+            held = known.in_sum is not None and not known.lost_state
+            if held and round_ - known.round >= 2 * max_delay:
+                self.leave(key, sum_only)
+
     def new_start(self, round_: int, max_delay: int, share: float) -> bool:
         """Begin anew if it is time; return whether."""
         lost_state = [known for known in self.known.values() if known.lost_state]
