@@ -4,6 +4,7 @@ from ..registry import spec_of
 from . import wire
 from .base import CODECS, Codec, codec_from
 from .dense import Dense
+from .ecsq import ECSQ
 from .float16 import Float16
 from .natural import Natural
 from .qsgd import QSGD
@@ -19,6 +20,7 @@ wire.check_tags(CODECS.classes.values())
 
 __all__ = [
     "CODECS",
+    "ECSQ",
     "QSGD",
     "Codec",
     "Dense",

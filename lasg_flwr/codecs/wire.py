@@ -24,6 +24,10 @@ Tags, parameters and bodies (all numbers are little-endian; p is the vector's le
 | 7 | float16 | none | int16 e; p float16 |
 | 8 | randk | *share* | uint64 key; k float32 values |
 | 9 | topk-qsgd | qsgd's; *share* | *indices*(k); qsgd's body with p = k |
+| 10 | ecsq | none | uint8 0; nothing |
+| | | | uint8 1; p float32 |
+| | | | uint8 2; *quantizer*; *coded*(p) |
+| | | | uint8 3; *quantizer*; uint32 k; *indices*(k); *coded*(k) |
 
 Of qsgd, b is the bits a code, n the norm (0 max, 1 ℓ2), B the bucket (0: B = p).
 *Share* is 4 bytes, uint32 k, or 8 bytes, float64 f with k = max(1, round(f·p)); never
@@ -31,7 +35,9 @@ more than p are kept. *Levels*(p, b) are one byte 0 (raw), 1 (zstd) or 2 (range)
 the p codes of b bits, packed least significant bit first, in that coding: see
 `lasg_flwr.codecs.coding.entropy` and, for 2, `lasg_flwr.codecs.coding.range_coder`.
 *Indices*(k) are one byte b, ⌈⌈k/32⌉/2⌉ bytes of Rice parameters, then remainders and
-quotients of the gaps: see `lasg_flwr.codecs.coding.indices`. What a code means, each
+quotients of the gaps: see `lasg_flwr.codecs.coding.indices`. *Quantizer* is the upper
+3 bytes of a float32 step, uint8 n, n int8 offsets of levels in units of step/128.
+*Coded*(k) are k levels: see `lasg_flwr.codecs.coding.rans`. What a code means, each
 codec's docstring says. Tags from 128 on belong to codecs from outside this package, see
 `lasg_flwr.register`.
 

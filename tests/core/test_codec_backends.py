@@ -26,6 +26,9 @@ FAST = (
     "topk",
     "topk:k=1",
     "topk-qsgd:fraction=0.3,bits=4",
+    "ecsq:error=0.3",
+    "ecsq:error=0.001",
+    "ecsq:bits=0.5",
 )
 
 
@@ -38,6 +41,7 @@ def test_numba_and_numpy_give_the_same_bytes(
         pytest.skip("needs the extra 'fast' (numba)")
     codec = codec_from(spec)
     monkeypatch.setattr(backend, "MINIMUM", 0)
+    monkeypatch.setattr(backend, "SEQUENTIAL_MINIMUM", 0)
     for name in ("normal", "heavy", "flat", "sparse"):
         x = vectors(size)[name]
         payloads, results = set(), set()
@@ -64,7 +68,9 @@ def test_numba_sees_what_is_not_finite(
                 codec_from(spec).encode(np.array([1, bad, 2], np.float32), keyed_rng())
 
 
-@pytest.mark.parametrize("spec", ["qsgd", "natural", "topk", "qsgd:norm=l2,bucket=999"])
+@pytest.mark.parametrize(
+    "spec", ["qsgd", "natural", "topk", "qsgd:norm=l2,bucket=999", "ecsq"]
+)
 def test_bytes_do_not_depend_on_threads(
     spec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ SPECS = (
     "topk:k=3",
     "randk:k=5",
     "topk-qsgd:k=6,bits=3",
+    "ecsq:error=0.5",
 )
 UNBIASED = tuple(s for s in SPECS if codec_from(s).omega(2) is not None)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lasg_flwr.codecs import QSGD, Codec, TopKQSGD, Uniform, codec_from, wire
+from lasg_flwr.codecs import ECSQ, QSGD, Codec, TopKQSGD, Uniform, codec_from, wire
 from lasg_flwr.codecs.coding import range_coder
 from lasg_flwr.vectors import F32
 
@@ -30,6 +30,10 @@ EXAMPLES = (
     "natural",
     "natural:entropy=range",
     "float16",
+    "ecsq",
+    "ecsq:error=0.01",
+    "ecsq:error=0.9",
+    "ecsq:bits=0.01",
     "topk",
     "topk:k=3",
     "topk:fraction=1.0",
@@ -90,6 +94,8 @@ def worst_case(codec: Codec, size: int) -> F32:
         x[1:] = 0
     elif codec.name == "natural":
         x[:] = 4 / 3
+    elif isinstance(codec, ECSQ):
+        x[:] = np.random.default_rng(0).standard_normal(size)
     elif codec.name == "float16":
         x[:] = 1 + 2.0**-11
     return x

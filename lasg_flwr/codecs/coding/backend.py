@@ -4,10 +4,16 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-from . import kernels
+from . import kernels, rans_loops
 
 MINIMUM = 1 << 16
 """Shorter vectors stay with NumPy: they would not pay for the compilation."""
+
+SEQUENTIAL_MINIMUM = 1 << 9
+"""The same for loops that NumPy cannot do at once."""
+
+WIDE_FROM = 64
+"""From so many lanes on, NumPy over all of them is faster than plain Python."""
 
 available = find_spec("numba") is not None
 """Whether the extra ``fast`` is installed."""
@@ -18,3 +24,20 @@ def kernels_for(size: int) -> ModuleType:
     if not available or size < MINIMUM:
         return kernels
     return import_module(f"{__package__}.fast")
+
+
+def loops_for(size: int, lanes: int) -> ModuleType | None:
+    """Return the module with the loops of `rans_loops`, compiled if they can be.
+
+    None where NumPy should do them, see `rans_wide`.
+    """
+    if available and size >= SEQUENTIAL_MINIMUM:
+        return import_module(f"{__package__}.rans_fast")
+    return None if lanes >= WIDE_FROM else rans_loops
+
+
+def deadzone_for(size: int) -> ModuleType:
+    """Return the module with `histogram` and `deadzone` for this length."""
+    if available and size >= SEQUENTIAL_MINIMUM:
+        return import_module(f"{__package__}.deadzone_fast")
+    return kernels

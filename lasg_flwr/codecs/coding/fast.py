@@ -26,7 +26,8 @@ _MAGNITUDE = np.uint32(MAGNITUDE)
 _BINS, _BIN_SHIFT = 1 << 15, np.uint32(16)
 
 
-def _compiled(function: F) -> F:
+def compiled(function: F) -> F:
+    """Compile a function, once for a machine where there is room for a cache."""
     try:
         made: F = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # nowhere to write the cache
@@ -34,7 +35,7 @@ def _compiled(function: F) -> F:
     return made
 
 
-@_compiled
+@compiled
 def _max_norms(bits: NDArray[np.uint32], bucket: int, out: NDArray[np.uint32]) -> None:
     for b in range(out.size):
         top: Any = np.uint32(0)
@@ -43,7 +44,7 @@ def _max_norms(bits: NDArray[np.uint32], bucket: int, out: NDArray[np.uint32]) -
         out[b] = top
 
 
-@_compiled
+@compiled
 def _quantize(
     x: F32,
     start: int,
@@ -73,7 +74,7 @@ def _quantize(
         i = end
 
 
-@_compiled
+@compiled
 def _dequantize(
     codes: U16, start: int, stop: int, bucket: int, norms: F32, levels: int, out: F32
 ) -> bool:
@@ -92,7 +93,7 @@ def _dequantize(
     return good
 
 
-@_compiled
+@compiled
 def _pack(codes: U16, width: int, out: U8) -> None:
     n = codes.size
     if width == 4:
@@ -118,7 +119,7 @@ def _pack(codes: U16, width: int, out: U8) -> None:
             out[at] = np.uint8(word)
 
 
-@_compiled
+@compiled
 def _unpack(packed: U8, width: int, codes: U16) -> None:
     n = codes.size
     if width == 4:
@@ -143,13 +144,13 @@ def _unpack(packed: U8, width: int, codes: U16) -> None:
             held -= width
 
 
-@_compiled
+@compiled
 def _histogram(bits: NDArray[np.uint32], counts: NDArray[np.int64]) -> None:
     for v in bits:
         counts[(v & _MAGNITUDE) >> _BIN_SHIFT] += 1
 
 
-@_compiled
+@compiled
 def _at_least(
     bits: NDArray[np.uint32], start: int, limit: np.uint32, out: NDArray[np.int64]
 ) -> None:

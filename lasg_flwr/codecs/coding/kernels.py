@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...vectors import F32
 from .noise import hashes
+from .symbols import DIRECT, tokens_of
 
 U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
@@ -17,6 +18,9 @@ U16 = NDArray[np.uint16]
 HALF = 1 << 31
 MAGNITUDE = 0x7FFFFFFF
 TWO_32 = 4294967296.0
+MOST_FLOAT = float(np.finfo(np.float32).max)
+BINS, BIN_SHIFT = 1 << 16, 15
+"""Of `histogram`: exponent and eight bits of mantissa."""
 
 
 def max_norms(x: F32, bucket: int, out: F32) -> None:
@@ -157,3 +161,55 @@ def largest(bits: NDArray[np.uint32], k: int) -> NDArray[np.int64]:
     ties = np.flatnonzero(bits == limit)
     chosen[ties[: k - np.count_nonzero(chosen)]] = True
     return np.flatnonzero(chosen)
+
+
+def histogram(x: F32, counts: NDArray[np.int64]) -> None:
+    """Add up how often each sign-free upper half of a magnitude's bits occurs."""
+    upper = (x.view(np.uint32) & np.uint32(MAGNITUDE)) >> np.uint32(BIN_SHIFT)
+    counts += np.bincount(upper.astype(np.int64), minlength=BINS)
+
+
+def deadzone(
+    x: F32,
+    inverse: float,
+    rounding: float,
+    values: NDArray[np.float64],
+    symbols: U8,
+    long: NDArray[np.int64],
+) -> tuple[int, float, float]:
+    """Write the symbols of m = ⌊|x|/Δ + r⌋, and of those that are long their m.
+
+    `values` holds what each m below 16 is decoded to, then Δ, then the offset of all
+    larger m. Returns how many are long, ‖|x| − decoded‖² and ‖x‖².
+    """
+    wide = np.abs(x).astype(np.float64)
+    level = (wide * inverse + rounding).astype(np.int64)
+    large = np.flatnonzero(level >= DIRECT)
+    direct = np.minimum(level, DIRECT - 1)
+    decoded = values[direct]
+    symbols[:] = 2 * direct - ((direct > 0) & (x > 0))
+    if large.size:
+        m = level[large]
+        long[: large.size] = m
+        decoded[large] = long_values(m, values[DIRECT], values[DIRECT + 1])
+        symbols[large] = 2 * tokens_of(m) - (x[large] > 0)
+    wide2 = wide * wide
+    wide -= decoded
+    wide *= wide
+    return large.size, _sum(wide), _sum(wide2)
+
+
+def long_values(
+    m: NDArray[np.int64], step: float, offset: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return float32((m + offset)·Δ) in float64."""
+    exact = (m.astype(np.float64) + offset) * step
+    return np.minimum(exact, MOST_FLOAT).astype(np.float32).astype(np.float64)
+
+
+def _sum(values: NDArray[np.float64]) -> float:
+    """Return the sum, in eight sums of every eighth value: an order to rely on."""
+    padded = np.zeros(-(-values.size // 8) * 8)
+    padded[: values.size] = values
+    eight = np.cumsum(padded.reshape(-1, 8), axis=0)[-1]
+    return float(np.cumsum(eight)[-1])

@@ -1,0 +1,220 @@
+"""Frequencies of symbols, one set for each context, and the table that carries them.
+
+The context of a coordinate is found from the tokens before it, a fast and a slow
+running average in units of 2⁻¹⁰:
+
+    f ← ⌊(f + 2¹⁰t) / 2⌋,    s ← s + ⌊(2¹⁰t − s) / 16⌋,    v = ⌊(f + s) / 16⌋
+
+v falls into one of 26 classes, two an octave; neighbouring classes that differ too
+little to pay for a table of their own share one. So the model follows layers and rows
+of different scale, without a word about them in the payload.
+
+Of each set, the table holds q_t = round(4·log2(n_max / n_t)) for the tokens t, that is
+their counts in steps of a quarter of a bit (63: the token does not occur). Both sides
+make the same integer frequencies of it, which add up to 2¹²; signs share a token's
+frequency as their numbers do in the whole vector.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import WireError
+from .bits import BitReader, BitWriter
+from .symbols import TOKENS
+
+I64 = NDArray[np.int64]
+
+PRECISION = 12
+TOTAL = 1 << PRECISION
+STRIDE = 128
+"""Symbols in a row of frequencies, used or not."""
+
+VALUES = (2 * (TOKENS - 1) << 10 >> 4) + 1
+"""Number of values of v."""
+
+ABSENT = 63
+_MOST_MODELS = 16
+_FRACTION = 16
+_TABLE_BITS = 5
+_QUARTERS = (1 << 24, 14107901, 11863283, 9975792)  # 2^(24 - q/4)
+
+
+def _classes() -> NDArray[np.uint8]:
+    """Return the class of each v: 0, 1, then two for each octave."""
+    v = np.arange(VALUES)
+    exponent = np.frexp(v)[1].astype(np.int64)  # 0, 1, 2, 2, 3, ...
+    half = (v >> np.maximum(exponent - 2, 0)) & 1
+    classes = np.where(v < 2, v, 2 * exponent - 2 + half)
+    return classes.astype(np.uint8)
+
+
+CLASS_OF = _classes()
+CLASSES = int(CLASS_OF.max()) + 1
+
+
+_ONE: NDArray[np.uint8] = np.zeros(VALUES, np.uint8)
+
+
+class Models(NamedTuple):
+    """Frequencies by context.
+
+    Attributes
+    ----------
+    of_class : ndarray, shape (CLASSES,), uint8
+        Which set of frequencies each class uses.
+    frequencies : ndarray, shape (n, STRIDE), int64
+        Of each symbol; a row adds up to 2¹².
+    """
+
+    of_class: NDArray[np.uint8]
+    frequencies: I64
+
+    def of_value(self) -> NDArray[np.uint8]:
+        """Return which set of frequencies each v uses."""
+        if len(self.frequencies) == 1:
+            return _ONE
+        return self.of_class[CLASS_OF]
+
+    def starts(self) -> I64:
+        """Return the sum of the frequencies before each symbol."""
+        starts: I64 = np.cumsum(self.frequencies, axis=1) - self.frequencies
+        return starts
+
+    def lookup(self) -> NDArray[np.uint8]:
+        """Return the symbol of each number below 2¹², for each context."""
+        symbols = np.tile(np.arange(STRIDE, dtype=np.uint8), len(self.frequencies))
+        return np.repeat(symbols, self.frequencies.ravel())
+
+
+def fit(counts: I64, share: int) -> tuple[Models, bytes]:
+    """Choose contexts and frequencies for counts of tokens, of shape (classes, TOKENS).
+
+    `share` is that of positive numbers among those other than zero, in units of 1/255.
+    Returns the models and their table.
+    """
+    groups = _merged(counts)
+    of_class = np.zeros(CLASSES, np.uint8)
+    for number, group in enumerate(groups):
+        of_class[group] = number
+    out = BitWriter()
+    out.put(len(groups) - 1, 4)
+    if len(groups) > 1:
+        for before, after in pairwise(of_class):
+            out.put(int(after != before), 1)
+    rows, last = [], 1
+    for group in groups:
+        steps = _steps(counts[group].sum(axis=0))
+        out.gamma(len(steps) - last)
+        last, previous = len(steps), 0
+        for q in steps:
+            out.gamma(q - previous)
+            previous = q
+        rows.append(_frequencies(steps, share))
+    return Models(of_class, np.array(rows)), out.to_bytes()
+
+
+def read(data: NDArray[np.uint8], share: int, most: int) -> tuple[Models, int]:
+    """Read a table of at most `most` sets; return it and the bytes that it took.
+
+    Raises
+    ------
+    WireError
+        If `data` does not begin with such a table.
+    """
+    source = BitReader(data)
+    count = source.take(4) + 1
+    if count > most:
+        raise WireError(f"{count} sets of frequencies for a vector so short")
+    of_class = np.zeros(CLASSES, np.uint8)
+    if count > 1:
+        of_class[1:] = np.cumsum([source.take(1) for _ in range(CLASSES - 1)])
+        if of_class[-1] != count - 1:
+            raise WireError(f"{of_class[-1] + 1} contexts for {count} frequencies")
+    rows, last = [], 1
+    for _ in range(count):
+        last += source.gamma()
+        if not 1 <= last <= TOKENS:
+            raise WireError(f"a table of {last} tokens, there are {TOKENS}")
+        steps, q = [], 0
+        for _ in range(last):
+            q += source.gamma()
+            steps.append(q)
+        if min(steps) != 0 or max(steps) > ABSENT:
+            raise WireError(f"a table of frequencies from {min(steps)} to {max(steps)}")
+        rows.append(_frequencies(steps, share))
+    return Models(of_class, np.array(rows)), source.used_bytes
+
+
+def _merged(counts: I64) -> list[list[int]]:
+    """Merge neighbouring classes while that saves bits; return the groups."""
+    used = np.flatnonzero(counts.sum(axis=1))
+    groups = [[int(c)] for c in used] or [[0]]
+    sums = [counts[c] for c in used] or [counts[0]]
+    costs = [_cost(row) for row in sums]
+    pairs = [_cost(a + b) for a, b in pairwise(sums)]
+    while pairs:
+        gains = [costs[i] + costs[i + 1] - both for i, both in enumerate(pairs)]
+        i = max(range(len(gains)), key=gains.__getitem__)
+        if gains[i] <= 0 and len(groups) <= _MOST_MODELS:
+            break
+        sums[i : i + 2] = [sums[i] + sums[i + 1]]
+        groups[i : i + 2] = [groups[i] + groups[i + 1]]
+        costs[i : i + 2] = [pairs[i]]
+        del pairs[i]
+        for j in (i - 1, i):
+            if 0 <= j < len(pairs):
+                pairs[j] = _cost(sums[j] + sums[j + 1])
+    edges = [0, *(group[0] for group in groups[1:]), CLASSES]
+    return [list(range(a, b)) for a, b in pairwise(edges)]
+
+
+def _cost(counts: I64) -> int:
+    """Return about the bits that these tokens and their table take, times 2¹⁶.
+
+    In integers: every machine must choose alike.
+    """
+    present = np.flatnonzero(counts)
+    if not present.size:
+        return 0
+    n = counts[present]
+    total = int(n.sum())
+    bits = total * int(_log2(np.array([total]))[0]) - int((n * _log2(n)).sum())
+    return bits + (_TABLE_BITS * (int(present[-1]) + 2) << _FRACTION)
+
+
+def _log2(n: I64) -> I64:
+    bits: I64 = np.rint(np.log2(n) * (1 << _FRACTION)).astype(np.int64)
+    return bits
+
+
+def _steps(counts: I64) -> list[int]:
+    """Return q of each token up to the last one that occurs."""
+    present = np.flatnonzero(counts)
+    n = counts[: present[-1] + 1] if present.size else np.ones(1, np.int64)
+    ratio = n.max() / np.maximum(n, 1)
+    q = np.rint(4 * np.log2(ratio)).astype(np.int64)
+    steps: list[int] = np.where(n == 0, ABSENT, np.minimum(q, ABSENT - 1)).tolist()
+    return steps
+
+
+def _frequencies(steps: list[int], share: int) -> I64:
+    """Return the frequency of each symbol: integers alone, equal on every machine."""
+    weights = [0 if q == ABSENT else _QUARTERS[q & 3] >> (q >> 2) for q in steps]
+    total, both = sum(weights), 0 < share < 255
+    row = []
+    for t, weight in enumerate(weights):
+        least = (2 if both and t else 1) if steps[t] != ABSENT else 0
+        row.append(max(least, (2 * TOTAL * weight + total) // (2 * total)))
+    top = weights.index(max(weights))
+    row[top] += TOTAL - sum(row)
+    found = np.zeros(STRIDE, np.int64)
+    found[0] = row[0]
+    for t, f in enumerate(row[1:], 1):
+        plus = (2 * f * share + 255) // 510
+        if both and f:
+            plus = min(max(plus, 1), f - 1)
+        found[2 * t - 1], found[2 * t] = plus, f - plus
+    return found

@@ -1,0 +1,137 @@
+"""A vector quantized with a dead zone, measured, and back again."""
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import WireError
+from ...vectors import F32, F64
+from . import symbols as alphabet
+from . import threads
+from .backend import deadzone_for
+from .kernels import MOST_FLOAT, U8, long_values
+from .magnitudes import Quantizer
+from .symbols import DIRECT, FIRST_LONG, MOST
+
+_UNIT = 128
+_MOST_OFFSETS = 15
+_DROPPED = 8
+"""Bits of Δ's float32 that the payload does without."""
+
+
+class Quantized(NamedTuple):
+    """Symbols of a vector, and what is lost by them.
+
+    Attributes
+    ----------
+    symbols : ndarray, shape (p,), uint8
+        See `lasg_flwr.codecs.coding.symbols`.
+    long : ndarray of int64
+        Magnitudes of the long ones.
+    lost, energy : float
+        ‖x − C(x)‖² and ‖x‖², in float64, C(x) as it will be decoded.
+    """
+
+    symbols: U8
+    long: NDArray[np.int64]
+    lost: float
+    energy: float
+
+
+def on_the_wire(quantizer: Quantizer) -> Quantizer:
+    """Return the quantizer with a step Δ that 24 bits hold, rounded down."""
+    step = np.float32(min(quantizer.step, MOST_FLOAT)).view(np.uint32)
+    cut = (int(step) >> _DROPPED) << _DROPPED
+    return quantizer._replace(step=float(np.uint32(cut).view(np.float32)))
+
+
+def head_of(quantizer: Quantizer) -> bytes:
+    """Return Δ in 3 bytes, the number of offsets, and the offsets."""
+    bits = int(np.float32(quantizer.step).view(np.uint32)) >> _DROPPED
+    count = len(quantizer.offsets)
+    packed = struct.pack(f"<B{count}b", count, *quantizer.offsets)
+    return bits.to_bytes(3, "little") + packed
+
+
+def read_head(data: U8) -> tuple[Quantizer, int]:
+    """Undo `head_of`; return the quantizer, and the bytes that it took.
+
+    Raises
+    ------
+    WireError
+        If there is no step above 0, or no offset.
+    """
+    raw = data[: 4 + _MOST_OFFSETS].tobytes()
+    count = raw[3] if len(raw) > 3 else 0
+    if not 1 <= count <= _MOST_OFFSETS or len(raw) < 4 + count:
+        raise WireError(f"{count} offsets of levels, or a body cut short")
+    bits = int.from_bytes(raw[:3], "little") << _DROPPED
+    step = float(np.uint32(bits).view(np.float32))
+    if not 0.0 < step < np.inf:
+        raise WireError(f"a step of {step}: expected a number above 0")
+    offsets = struct.unpack_from(f"<{count}b", raw, 4)
+    return Quantizer(step, 0.0, offsets), 4 + count
+
+
+def table_of(quantizer: Quantizer) -> F64:
+    """Return what each m below 16 is decoded to, then Δ and the last offset."""
+    offsets = quantizer.offsets + quantizer.offsets[-1:] * DIRECT
+    m = np.arange(1, DIRECT)
+    fine = np.array(offsets[: DIRECT - 1]) / _UNIT
+    table = np.zeros(DIRECT + 2)
+    table[1:DIRECT] = long_values(m, quantizer.step, fine)
+    table[DIRECT:] = quantizer.step, quantizer.offsets[-1] / _UNIT
+    return table
+
+
+def quantize(x: F32, quantizer: Quantizer) -> Quantized:
+    """Quantize a vector whose largest level is below 2²⁷."""
+    table, loops = table_of(quantizer), deadzone_for(x.size)
+    symbols: U8 = np.empty(x.size, np.uint8)
+    parts = threads.blocks(x.size)
+    long = [np.zeros(0, np.int64)] * len(parts)
+    sums = np.zeros((len(parts), 2))
+    inverse, rounding = 1.0 / quantizer.step, quantizer.rounding
+
+    def part(i: int) -> None:
+        start, stop = parts[i]
+        room = np.empty(stop - start, np.int64)
+        found, *sums[i] = loops.deadzone(
+            x[start:stop], inverse, rounding, table, symbols[start:stop], room
+        )
+        long[i] = room[:found].copy()
+
+    threads.in_threads(part, len(parts))
+    lost, energy = np.cumsum(sums, axis=0)[-1]
+    return Quantized(symbols, np.concatenate(long), float(lost), float(energy))
+
+
+def fits(top: float, quantizer: Quantizer) -> bool:
+    """Return whether the level of the magnitude `top` has a token."""
+    return quantizer.step > 0.0 and top / quantizer.step + 1 < MOST
+
+
+def restore(symbols: U8, rest: U8, quantizer: Quantizer, out: F32) -> None:
+    """Write what symbols, and the bits that long ones leave out, stand for.
+
+    Raises
+    ------
+    WireError
+        If `rest` is not of the right length.
+    """
+    table = table_of(quantizer)
+    values = np.zeros(256, np.float32)
+    values[1:FIRST_LONG:2] = table[1:DIRECT]
+    values[2 : FIRST_LONG + 1 : 2] = -table[1:DIRECT]
+
+    def part(start: int, stop: int) -> None:
+        np.take(values, symbols[start:stop], out=out[start:stop], mode="clip")
+
+    threads.over_blocks(part, out.size)
+    large = np.flatnonzero(symbols >= FIRST_LONG)
+    those = symbols[large]
+    m = alphabet.unpack_rest(those, rest)
+    exact = long_values(m, table[DIRECT], table[DIRECT + 1])
+    out[large] = np.where(those & 1, exact, -exact)
