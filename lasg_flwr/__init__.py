@@ -11,6 +11,7 @@ PyTorch. :mod:`lasg_flwr.reference` has every rule as a plain loop, on one page.
 
 from .config import LasgConfig
 from .errors import (
+    AllNodesFailedError,
     CheckpointError,
     CodecSizeError,
     CompositionError,
@@ -27,6 +28,7 @@ from .registry import register
 from .simulation import SimulationResult, simulate
 
 __all__ = [
+    "AllNodesFailedError",
     "CheckpointError",
     "CodecSizeError",
     "CompositionError",

@@ -35,3 +35,7 @@ class NoWorkersError(LasgError, RuntimeError):
 
 class CompositionError(LasgError, RuntimeError):
     """A wrapper or mod that does not compose with lazy aggregation is in use."""
+
+
+class AllNodesFailedError(LasgError, RuntimeError):
+    """Every node that was asked failed, for a cause that no further round can heal."""

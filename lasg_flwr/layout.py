@@ -9,6 +9,7 @@ stay at the server's value. All three travel together as one packed array:
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +23,14 @@ from .vectors import F32
 
 ArrayKind = Literal["parameter", "buffer", "integer"]
 
-BUFFER_SUFFIXES = ("running_mean", "running_var")
-"""Endings of the names of floating arrays that are buffers (PyTorch's BatchNorm)."""
+BUFFER_NAMES = re.compile(
+    r"((running|moving)_(mean|var|variance)|(^|\W)batch_stats\W(.*\W)?(mean|var)\W*)$"
+)
+"""Names of floating arrays that are BatchNorm's statistics.
+
+PyTorch's end in ``running_mean`` and ``running_var``, Keras's in ``moving_mean`` and
+``moving_variance``; Flax keeps ``mean`` and ``var`` below ``batch_stats``.
+"""
 
 _MAX_ENTRIES = 100_000
 
@@ -58,7 +65,7 @@ def _kind(name: str, array: NDArray[Any], buffers: frozenset[str] | None) -> Arr
             "boolean arrays can be part of a model; convert it first"
         )
     if buffers is None:
-        return "buffer" if name.endswith(BUFFER_SUFFIXES) else "parameter"
+        return "buffer" if BUFFER_NAMES.search(name) else "parameter"
     return "buffer" if name in buffers else "parameter"
 
 
@@ -79,8 +86,8 @@ class Layout:
         arrays : mapping of str to ndarray
             The model.
         buffers : iterable of str, optional
-            Names of floating arrays that have no gradient. Left out, names that end
-            in one of `BUFFER_SUFFIXES` are buffers.
+            Names of floating arrays that have no gradient. Left out, those that
+            `BUFFER_NAMES` fits are buffers.
 
         Raises
         ------

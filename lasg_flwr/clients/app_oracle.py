@@ -1,7 +1,6 @@
 """An existing ClientApp as a gradient oracle: its update of the model."""
 
 import copy
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,10 +9,10 @@ from flwr.app import Context, Message, RecordDict
 from numpy.typing import NDArray
 
 from ..errors import LasgError
-from ..flower import records
+from ..flower import names, records
 from ..layout import Layout
 from ..oracles.base import Oracle
-from ..oracles.seeding import all_seeded
+from ..oracles.seeding import all_seeded, loaded_frameworks
 from ..vectors import F32
 from . import app_records
 
@@ -37,6 +36,14 @@ class AppOracle(Oracle):
         The client's context.
     call_next : callable
         The app, or the next mod.
+
+    Attributes
+    ----------
+    reported : dict
+        The app's metrics at θ^k.
+    repeats : bool
+        Whether the rule compares two runs of the app, so that they must be seeded
+        alike.
     """
 
     def __init__(self, message: Message, context: Context, call_next: CallNext) -> None:
@@ -44,7 +51,7 @@ class AppOracle(Oracle):
         self._context = context
         self._call_next = call_next
         parameters, config = app_records.numpy_parts(message.content)
-        self._names = records.app_names(config)
+        self._names = names.app_names(config)
         self._told: dict[str, Any] = records.user_config(config)
         self._layout: Layout = records.read_layout(config)
         _, self._loaded, self._integers = self._layout.split(parameters[0])
@@ -53,6 +60,7 @@ class AppOracle(Oracle):
         self._after: RecordDict | None = None
         self._examples = 1
         self.reported: dict[str, Any] = {}
+        self.repeats = False
 
     @property
     def num_examples(self) -> int:
@@ -82,10 +90,10 @@ class AppOracle(Oracle):
 
     def gradient(self, theta: F32, batch: int) -> F32:
         """Run the app at θ and return θ minus what it made of it."""
-        loaded = "torch" in sys.modules
+        known = loaded_frameworks()
         update = self._run(theta, batch)
-        if not loaded and "torch" in sys.modules:
-            update = self._run(theta, batch)  # the app imported it just now, unseeded
+        if self.repeats and loaded_frameworks() != known:
+            update = self._run(theta, batch)  # imported just now, and unseeded
         return update
 
     def check_repeatable(self, theta: F32, batch: int) -> None:
@@ -119,16 +127,18 @@ class AppOracle(Oracle):
     def _run(self, theta: F32, seed: int) -> F32:
         self._replace_state(copy.deepcopy(self._before))
         arrays = self._layout.unflatten(theta, self._loaded, self._integers)
-        content = app_records.app_content(arrays, {**self._names, **self._told})
+        told = {**self._told, records.SEED_KEY: seed} if self.repeats else self._told
+        content = app_records.app_content(arrays, {**self._names, **told})
         message = app_records.with_content(self._message, content)
         with all_seeded(seed):
             reply = self._call_next(message, self._context)
         if reply.has_error():
             raise LasgError(
-                f"the ClientApp answered with an error: {reply.error.reason}"
+                f"the ClientApp answered with an error: {names.reason_of(reply.error)}"
             )
+        weight = self._names.get(names.APP_WEIGHT_KEY, names.EXAMPLES_KEY)
         made, self._examples, reported = app_records.app_reply(
-            reply.content, [e.name for e in self._layout.entries]
+            reply.content, [e.name for e in self._layout.entries], str(weight)
         )
         self.reported = reported  # the last call is the one at θ^k
         self._after = copy.deepcopy(self._context.state)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..checks import MOST_EXAMPLES
 from ..errors import WireError
-from ..flower import records
+from ..flower import names, records
 
 
 def is_train_request(content: RecordDict) -> bool:
@@ -65,8 +65,8 @@ def app_content(
     values = records.plain_config(records.user_config(config))
     return RecordDict(
         {
-            str(config.get(records.APP_ARRAYS_KEY, records.ARRAYS_KEY)): named,
-            str(config.get(records.APP_CONFIG_KEY, records.CONFIG_KEY)): values,
+            str(config.get(names.APP_ARRAYS_KEY, names.ARRAYS_KEY)): named,
+            str(config.get(names.APP_CONFIG_KEY, names.CONFIG_KEY)): values,
             f"{prefix}.parameters": ArrayRecord(by_position),
             f"{prefix}.config": values,
         }
@@ -81,7 +81,7 @@ def with_content(message: Message, content: RecordDict) -> Message:
 
 
 def app_reply(
-    content: RecordDict, names: list[str]
+    content: RecordDict, names: list[str], weight: str = records.EXAMPLES_KEY
 ) -> tuple[dict[str, NDArray[Any]], int, dict[str, Any]]:
     """Return the trained arrays, the number of examples and the metrics of an app.
 
@@ -91,6 +91,8 @@ def app_reply(
         The app's reply, of either kind.
     names : list of str
         Names of the model's arrays, for replies that carry them by position.
+    weight : str
+        Which metric is the number of examples.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def app_reply(
     for name, values in content.config_records.items():
         if name.endswith(".metrics"):
             metrics.update(values)
-    examples = _app_examples(metrics)
+    examples = _app_examples(metrics, weight)
     (record,) = content.array_records.values()
     arrays = [array.numpy() for array in record.values() if array.data]
     if len(arrays) != len(names):
@@ -120,19 +122,20 @@ def app_reply(
     return dict(zip(found, arrays, strict=True)), examples, metrics
 
 
-def _app_examples(metrics: dict[str, Any]) -> int:
+def _app_examples(metrics: dict[str, Any], weight: str) -> int:
     """Take the number of examples out of an app's metrics."""
-    examples = metrics.pop(records.EXAMPLES_KEY, metrics.pop("num_examples", None))
+    known = metrics.pop(records.EXAMPLES_KEY, metrics.pop("num_examples", None))
+    examples = known if weight == records.EXAMPLES_KEY else metrics.get(weight)
     if isinstance(examples, bool) or not isinstance(examples, int | float):
         raise WireError(
             "the ClientApp did not report on how many examples it trained: put "
-            f"{records.EXAMPLES_KEY!r} into the MetricRecord of its reply"
+            f"{weight!r} into the MetricRecord of its reply"
         )
-    if not 1 <= examples <= MOST_EXAMPLES:
+    if not 1 <= examples <= MOST_EXAMPLES or int(examples) != examples:
         raise WireError(
-            f"the ClientApp reported {examples!r} training examples, expected 1 to "
-            f"{MOST_EXAMPLES}: a client without training data cannot take part; leave "
-            "it out, or give it data"
+            f"the ClientApp reported {examples!r} training examples, as {weight!r}, "
+            f"expected a whole number from 1 to {MOST_EXAMPLES}: a client without "
+            "training data cannot take part; leave it out, or give it data"
         )
     return int(examples)
 

@@ -18,20 +18,23 @@ def lasg_mod(message: Message, context: Context, call_next: CallNext) -> Message
     """Answer a `LasgStrategy` on behalf of a ClientApp that knows nothing of it.
 
     The app gets the model as it expects it, and returns it trained; the difference is
-    the pseudo-gradient u = θ^k − θ_local that the rule works on. For WK1, WK2 and PSE
-    the app runs a second time, at the older iterate, with all generators seeded alike.
+    the pseudo-gradient u = θ^k − θ_local that the rule works on. For WK1, WK2, PSE and
+    VR the app runs a second time, at the older iterate, with all generators seeded
+    alike.
     The server's step for it is 1: ``LasgStrategy("wk2", step=1.0)``.
 
     Works around Message-API apps, which find the model in ``"arrays"`` and the config
     in ``"config"``, and around ``ClientApp(client_fn=...)``. Messages of other
     strategies, and other messages, pass through.
 
-    The app must repeat itself to the bit where Python's, NumPy's and PyTorch's global
-    generators are seeded alike; at the first contact it runs twice at the same model
-    to see that it does. Whether a device's kernels are deterministic is its own affair:
-    see ``torch.use_deterministic_algorithms``. Arrays that the model's layout calls
-    buffers (BatchNorm statistics) go to the server as values, integer arrays stay as
-    the server has them.
+    For WK1, WK2, PSE and VR the app must repeat itself to the bit where the global
+    generators of Python, NumPy, PyTorch and TensorFlow are seeded alike; at the first
+    contact it runs twice at the same model to see that it does. JAX has no global
+    generator: make its key from the config's ``"lasg-seed"``. Whether a device's
+    kernels are deterministic is its own affair: see
+    ``torch.use_deterministic_algorithms``. Arrays that the model's layout calls buffers
+    (BatchNorm statistics) go to the server as values, integer arrays stay as the
+    server has them.
 
     The ledger's gradient evaluations count 1 for each run of the app, however many
     steps it takes, and not the two runs of the first contact's check.
@@ -81,7 +84,8 @@ def _train(message: Message, context: Context, call_next: CallNext) -> Message:
             worker = LasgWorker(oracle, key, state)
             failed = True
             try:
-                if state is None:
+                oracle.repeats = request.settings.rule_object.evaluates_twice
+                if state is None and oracle.repeats:
                     oracle.check_repeatable(request.theta, 0)
                 reply = worker.handle(request)
                 failed = False

@@ -24,18 +24,18 @@ from numpy.typing import NDArray
 from ..errors import WireError
 from ..layout import Layout
 from ..protocol.messages import Reply, Request
+from .names import ARRAYS_KEY as ARRAYS_KEY
+from .names import CONFIG_KEY as CONFIG_KEY
+from .names import EXAMPLES_KEY as EXAMPLES_KEY
+from .names import USUAL
 
 MODEL_KEY = "lasg.model"
 HEADER_KEY = "lasg"
 UPDATE_KEY = "lasg.update"
 """In a reply's metrics: the gradient is a pseudo-gradient, its step must be 1."""
 LAYOUT_KEY = "lasg.layout"
-APP_ARRAYS_KEY = "lasg.app-arrays"
-APP_CONFIG_KEY = "lasg.app-config"
-"""In a request's config: how the records of a Message-API app are called."""
-ARRAYS_KEY = "arrays"
-CONFIG_KEY = "config"
-EXAMPLES_KEY = "num-examples"
+SEED_KEY = "lasg-seed"
+"""In a round's config, as an app sees it: equal in the two runs that are compared."""
 
 
 def model_record(packed: NDArray[np.uint8]) -> ArrayRecord:
@@ -88,15 +88,9 @@ def plain_config(fields: Mapping[str, Any]) -> ConfigRecord:
     return ConfigRecord(dict(fields))
 
 
-def app_names(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Return the entries that say how a Message-API app's records are called."""
-    names = (APP_ARRAYS_KEY, APP_CONFIG_KEY)
-    return {name: config[name] for name in names if name in config}
-
-
 def user_config(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Return the entries of a client's config that are not this package's."""
-    ours = (HEADER_KEY, LAYOUT_KEY, APP_ARRAYS_KEY, APP_CONFIG_KEY)
+    ours = (HEADER_KEY, LAYOUT_KEY, *USUAL)
     return {name: value for name, value in config.items() if name not in ours}
 
 
@@ -239,6 +233,15 @@ def read_body(data: bytes) -> bytes:
     return data[start:]
 
 
+def is_full_answer(content: RecordDict) -> bool:
+    """Return whether a training reply has a model, or anything, in its arrays."""
+    return any(
+        array.data
+        for record in content.array_records.values()
+        for array in record.values()
+    )
+
+
 def is_update(content: RecordDict) -> bool:
     """Return whether a training reply is about a pseudo-gradient."""
     return field(content.config_records, "fitres.metrics", UPDATE_KEY) is True
@@ -282,10 +285,3 @@ def _metrics(
         if name not in (HEADER_KEY, UPDATE_KEY) and isinstance(value, float | int):
             found[name] = int(value) if isinstance(value, bool) else value
     return RecordDict({"metrics": MetricRecord(found)})
-
-
-def app_keys(arrays: str, config: str) -> dict[str, str]:
-    """Return the config entries that tell `app_content` other names than the usual."""
-    asked = {APP_ARRAYS_KEY: arrays, APP_CONFIG_KEY: config}
-    usual = {APP_ARRAYS_KEY: ARRAYS_KEY, APP_CONFIG_KEY: CONFIG_KEY}
-    return {key: name for key, name in asked.items() if name != usual[key]}

@@ -8,6 +8,12 @@ from contextlib import contextmanager
 import numpy as np
 
 _NUMPY_SEEDS = 1 << 32
+_FRAMEWORKS = ("torch", "tensorflow")
+
+
+def loaded_frameworks() -> set[str]:
+    """Return the frameworks with global generators that have been imported."""
+    return {name for name in _FRAMEWORKS if name in sys.modules}
 
 
 @contextmanager
@@ -31,10 +37,11 @@ def host_seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def all_seeded(seed: int) -> Iterator[None]:
-    """Seed those of PyTorch too, on all devices, if it is loaded; restore them after.
+    """Seed those of PyTorch and TensorFlow too, if they are loaded.
 
-    Only CUDA devices that are in use already are restored: asking the others for
-    their state would start them.
+    PyTorch's are restored after, on all devices; TensorFlow's cannot be. Only CUDA
+    devices that are in use already are restored: asking the others for their state
+    would start them.
 
     Parameters
     ----------
@@ -42,6 +49,9 @@ def all_seeded(seed: int) -> Iterator[None]:
         ``0 <= seed < 2**63``.
     """
     torch = sys.modules.get("torch")
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None:
+        tensorflow.random.set_seed(seed % _NUMPY_SEEDS)
     with host_seeded(seed):
         if torch is None:
             yield

@@ -154,6 +154,11 @@ class Rule(ABC, Generic[S]):
         """Return whether the rule itself forces an upload, and drops its state."""
         return False
 
+    @property
+    def evaluates_twice(self) -> bool:
+        """Whether there are rounds with gradients at two points on one batch."""
+        return type(self).reference_point is not Rule.reference_point
+
     def reference_point(self, state: S | None, forced: bool) -> F32 | None:
         """Return where a second gradient on the same batch is needed, if anywhere."""
         return None

@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from flwr.app import ArrayRecord
+from flwr.common import log
 from numpy.typing import NDArray
 
 from ..checks import real
@@ -13,6 +16,7 @@ from ..errors import CompositionError
 from ..protocol import LasgServer
 from ..protocol.messages import Request
 from ..protocol.rounds import RoundReport
+from .arrays import CurrentArrays
 from .model import Model
 from .nodes import DepartedWorkers, sample
 from .replies import Replies
@@ -51,6 +55,9 @@ class Core(Generic[R]):
         self._running: tuple[LasgServer, Model] | None = None
         self._connected: frozenset[int] = frozenset()
         self._opened = 0.0
+        self.is_open = False
+        self._arrays = CurrentArrays()
+        self.resumed_over: ArrayRecord | None = None
 
     @property
     def is_running(self) -> bool:
@@ -86,10 +93,30 @@ class Core(Generic[R]):
         model = Model(named, buffers)
         self._running = (model.server(self.config), model)
         self.departed.last_seen = {}
+        if found := [e.name for e in model.layout.entries if e.kind == "buffer"]:
+            log(INFO, "lasg: arrays %s are buffers", ", ".join(found))
 
     def end(self) -> None:
         """Forget the server."""
         self._running = None
+        self._arrays = CurrentArrays()
+
+    def arrays(self) -> ArrayRecord:
+        """Return the current model under its own names and dtypes."""
+        return self._arrays.record(self.server, self.model)
+
+    def is_other_model(self, arrays: ArrayRecord) -> bool:
+        """Return whether these arrays differ from the current model's."""
+        return self._arrays.differs(self.server, self.model, arrays)
+
+    def honour(self, arrays: ArrayRecord) -> bool:
+        """Go on from these arrays if they are not the current ones.
+
+        The initial arrays of a run that was resumed are not meant.
+        """
+        if arrays is self.resumed_over:
+            return False
+        return self._arrays.take_up(self.server, self.model, arrays)
 
     def sample(
         self, connected: Iterable[int], fraction: float, minimum: int
@@ -106,13 +133,23 @@ class Core(Generic[R]):
     def open(self, nodes: list[int]) -> list[tuple[int, Request]]:
         """Open a round: return the requests to send, failing nodes left out."""
         self._opened = time.perf_counter()
+        self.is_open = True
         server = self.server
         reachable = self.replies.failures.reachable(nodes, server.round)
         return server.open_round(reachable, self._connected)
 
     def close(self) -> RoundReport:
         """Close the round: θ moves, failures count."""
+        self.is_open = False
         report = self.server.close_round()
+        for name in self.model.turned_negative(self.server):
+            log(
+                WARNING,
+                "lasg: array %r was above zero at the start, and is not any more: if "
+                "it is a variance, or the like, name it in buffers=[...], so that it "
+                "travels as values",
+                name,
+            )
         self.replies.failures.close(report.round)
         return report
 

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterable
-from logging import DEBUG, INFO, WARNING
+from logging import DEBUG, ERROR, INFO, WARNING
 
 from flwr.common import log
 
 from ..checks import whole
+from ..errors import AllNodesFailedError
+from .lasting import LastingCause, remedied
 
 NOBODY = 0
 """The node that failures of unknown origin are put down to."""
@@ -14,6 +16,7 @@ NOBODY = 0
 LONGEST_PAUSE = 64
 """Rounds that a failing node is left alone for at most."""
 
+_NO_REPLY: tuple[str, int | None] = ("no reply in time", None)
 _REASON_CHARACTERS = 300
 _REASONS_PER_NODE = 16
 _REMEDY_IF_NEVER = (
@@ -114,7 +117,10 @@ class Failures:
     def __init__(self, fail_limit: int | None) -> None:
         self._backoff = Backoff(fail_limit)
         self._log = FailureLog()
-        self._failing: dict[int, str] = {}
+        self._failing: dict[int, tuple[str, int | None]] = {}
+        self._unassigned: list[tuple[str, int | None]] = []
+        self._well: set[int] = set()
+        self._lasting = LastingCause()
         self._asked = 0
         self._silent = False
         self._ever_answered = False
@@ -124,6 +130,7 @@ class Failures:
         known = [*connected, NOBODY]
         self._backoff.keep(known)
         self._log.keep(known)
+        self._well &= set(known)
 
     def reachable(self, nodes: list[int], round_: int) -> list[int]:
         """Return the nodes that are not left alone for their failures."""
@@ -132,13 +139,17 @@ class Failures:
     def open(self, asked: list[int]) -> None:
         """Begin a round: whoever does not answer fails."""
         self._asked = len(asked)
-        self._failing = dict.fromkeys(asked, "no reply in time")
+        self._failing = dict.fromkeys(asked, _NO_REPLY)
+        self._unassigned = []
 
-    def about(self, node: int, reason: str | None) -> None:
+    def about(self, node: int, reason: str | None, code: int | None = None) -> None:
         """Note why a node fails; log it once for each node and reason."""
+        reason = remedied(reason or "no reason given")[:_REASON_CHARACTERS]
         self._log.about(node, reason)
         if node in self._failing:
-            self._failing[node] = reason or "no reason given"
+            self._failing[node] = reason, code
+        else:  # Flower does not always say whose error it is
+            self._unassigned.append((reason, code))
 
     def answered(self, node: int, valid: bool = True) -> None:
         """Note an answer; one that is not valid does not make good for failures."""
@@ -146,9 +157,16 @@ class Failures:
         if valid:
             self._ever_answered = True
             self._backoff.answered(node)
+            self._well.add(node)
 
     def close(self, round_: int) -> None:
-        """End the round: leave nodes alone that failed too often."""
+        """End the round: leave nodes alone that failed too often.
+
+        Raises
+        ------
+        AllNodesFailedError
+            If all that were asked failed for a cause that cannot heal.
+        """
         silent = len(self._failing) == self._asked > 0
         if silent and not self._silent:
             log(
@@ -160,7 +178,9 @@ class Failures:
                 "" if self._ever_answered else _REMEDY_IF_NEVER,
             )
         self._silent = silent
-        for node, reason in self._failing.items():
+        self._well -= self._failing.keys()
+        self._end_if_hopeless(silent)
+        for node, (reason, _) in self._failing.items():
             if self._backoff.failed(node, round_) == 1:
                 self._log.consequence(
                     node,
@@ -168,3 +188,12 @@ class Failures:
                     f"less and less until it answers; the last reason: {reason}",
                 )
         self._failing = {}
+
+    def _end_if_hopeless(self, silent: bool) -> None:
+        failed = dict(self._failing) if silent else {}
+        nameless = [node for node, cause in failed.items() if cause == _NO_REPLY]
+        failed.update(zip(nameless, self._unassigned, strict=False))
+        cause = self._lasting.close(failed, self._well)
+        if cause is not None:
+            log(ERROR, "lasg: all nodes that were asked failed: %s", cause)
+            raise AllNodesFailedError(cause)

@@ -1,6 +1,7 @@
 """LasgStrategy: the server's state machine as a Flower strategy (Message API)."""
 
 from collections.abc import Iterable
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +19,15 @@ from ..codecs.assignment import CodecChoice
 from ..config import LasgConfig, config_from
 from ..errors import WireError
 from ..flower import records, traffic
+from ..flower.names import app_keys
 from ..rules import Rule
 from .checkpoints import Checkpoints
 from .core import Core, checked_fraction
+from .decoded import DecodedReplies
 from .loop import Closing
 from .nodes import wait_for_nodes
 from .replies import MessageReplies
-from .reports import Metrics, MetricsAggregation
+from .reports import Metrics, MetricsAggregation, log_received, log_sampled
 from .running import RunnableStrategy
 
 
@@ -142,6 +145,12 @@ class LasgStrategy(RunnableStrategy):
         tensorboard_dir: str | Path | None = None,
         **options: Any,
     ) -> None:
+        if isinstance(rule, Real):
+            raise ValueError(
+                f"bad rule {rule!r}: the first argument is the rule, not a fraction; "
+                "write fraction_train=, or use LazyFedAvg, which takes FedAvg's "
+                "arguments"
+            )
         if isinstance(buffers, str):
             raise ValueError(f"buffers must be a list of names, got {buffers!r}")
         if config is None:
@@ -165,7 +174,8 @@ class LasgStrategy(RunnableStrategy):
         self.min_evaluate_nodes = evaluate if fraction_evaluate else 0
         self.min_available_nodes = whole("min_available_nodes", min_available_nodes)
         self.weighted_by_key = weighted_by_key
-        self._app_keys = records.app_keys(arrayrecord_key, configrecord_key)
+        self._decoded = DecodedReplies(arrayrecord_key)
+        self._app_keys = app_keys(arrayrecord_key, configrecord_key, weighted_by_key)
         self._train_metrics = Metrics(train_metrics_aggr_fn, weighted_by_key)
         self._evaluate_metrics = Metrics(evaluate_metrics_aggr_fn, weighted_by_key)
         self.closing = Closing(round_seconds, reply_share)
@@ -189,13 +199,18 @@ class LasgStrategy(RunnableStrategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask the workers that this round needs; PS and PSE leave the others alone."""
-        model = self._core.model
+        self._take_up(arrays)
         if self.fraction_train == 0.0:
             return []
-        nodes = self._sample(grid, self.fraction_train, self.min_train_nodes)
+        model = self._core.model
+        nodes = self._sample(
+            grid, self.fraction_train, self.min_train_nodes, "configure_train"
+        )
         config["server-round"] = server_round
         config.update(self._app_keys)
         packed = records.model_record(model.packed(self.server))
+        requests = self._core.open(nodes)
+        self._decoded.open(requests)
         sent = [
             Message(
                 content=records.train_content(
@@ -204,7 +219,7 @@ class LasgStrategy(RunnableStrategy):
                 message_type=MessageType.TRAIN,
                 dst_node_id=node,
             )
-            for node, request in self._core.open(nodes)
+            for node, request in requests
         ]
         self._core.replies.open(sent)
         self._count_traffic(traffic.of_requests(sent))
@@ -217,7 +232,8 @@ class LasgStrategy(RunnableStrategy):
         if self.fraction_train == 0.0:
             return None, None
         core, server = self._core, self.server
-        replies = list(replies)
+        replies = self._decoded.taken_back(replies)
+        log_received("aggregate_train", replies)
         self._count_traffic(traffic.of_replies(replies))
         taken = [core.replies.take(server, reply) for reply in replies]
         contents = [content for content in taken if content is not None]
@@ -226,7 +242,7 @@ class LasgStrategy(RunnableStrategy):
         core.report(report)
         metrics = self._train_metrics.aggregate(contents) or MetricRecord()
         metrics.update(server.ledger.as_metrics())
-        return records.named_arrays(core.model.arrays(server)), metrics
+        return core.arrays(), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -234,8 +250,11 @@ class LasgStrategy(RunnableStrategy):
         """Send the model to be evaluated, every `evaluate_every` rounds."""
         if self.fraction_evaluate == 0.0 or server_round % self.evaluate_every:
             return []
+        self._take_up(arrays)
         model = self._core.model
-        nodes = self._sample(grid, self.fraction_evaluate, self.min_evaluate_nodes)
+        nodes = self._sample(
+            grid, self.fraction_evaluate, self.min_evaluate_nodes, "configure_evaluate"
+        )
         config["server-round"] = server_round
         config.update(self._app_keys)
         packed = records.model_record(model.packed(self.server))
@@ -247,6 +266,8 @@ class LasgStrategy(RunnableStrategy):
     ) -> MetricRecord | None:
         """Aggregate the clients' losses and metrics."""
         contents = []
+        replies = list(replies)
+        log_received("aggregate_evaluate", replies)
         for message in replies:
             if message.has_error():
                 self._core.replies.report_failure(message, message.error.reason)
@@ -258,14 +279,26 @@ class LasgStrategy(RunnableStrategy):
                 self._core.replies.report_failure(message, str(error))
         return self._evaluate_metrics.aggregate(contents)
 
-    def _sample(self, grid: Grid, fraction: float, minimum: int) -> list[int]:
+    def _before_aggregation(self, replies: list[Message]) -> list[Message]:
+        if type(self).aggregate_train is LasgStrategy.aggregate_train:
+            return replies
+        return self._decoded.hand_out(replies, self.server, self._core.model)
+
+    def _after_aggregation(self, server_round: int, replies: list[Message]) -> None:
+        if self._core.is_open:  # a subclass did without super().aggregate_train
+            LasgStrategy.aggregate_train(self, server_round, replies)
+
+    def _sample(
+        self, grid: Grid, fraction: float, minimum: int, caller: str
+    ) -> list[int]:
         """Return the nodes that a round can reach, in a repeatable order."""
-        _ = self.server  # refuses a wrapper before it waits for anybody
         needed = max(self.min_available_nodes, minimum)
         nodes = wait_for_nodes(
             grid.get_node_ids, needed, wait_seconds=self.wait_seconds
         )
-        return self._core.sample(nodes, fraction, minimum)
+        chosen = self._core.sample(nodes, fraction, minimum)
+        log_sampled(caller, len(chosen), len(nodes))
+        return chosen
 
     def _count_traffic(self, moved: traffic.Traffic) -> None:
         ledger = self.server.ledger

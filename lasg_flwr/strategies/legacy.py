@@ -1,7 +1,6 @@
 """LegacyLasgStrategy: the same server behind Flower's older strategy interface."""
 
 from collections.abc import Iterable
-from logging import INFO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from flwr.common import (
     NDArrays,
     Parameters,
     Scalar,
-    log,
     ndarrays_to_parameters,
     parameters_to_ndarrays,
 )
@@ -41,7 +39,7 @@ from .legacy_clients import (
     user_metrics,
     wait_for_clients,
 )
-from .model import batch_norm_statistics, named_by_position
+from .model import named_by_position
 from .replies import Replies
 
 
@@ -152,6 +150,7 @@ class LegacyLasgStrategy(Strategy):
         self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
         self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
         self.wait_seconds = real("wait_seconds", wait_seconds, least=0)
+        self._handed_out: list[bytes] = []
 
     def __repr__(self) -> str:
         return f"LegacyLasgStrategy({self._core.config.rule!r})"
@@ -178,6 +177,10 @@ class LegacyLasgStrategy(Strategy):
         core = self._core
         if not core.is_running:
             self._begin(parameters_to_ndarrays(parameters))
+        elif parameters.tensors != self._handed_out:  # a subclass changed them
+            named = named_by_position(parameters_to_ndarrays(parameters))
+            core.model.replace(core.server, named)
+        self._handed_out = list(parameters.tensors)
         proxies = self._sample(client_manager, self.fraction_fit, self.min_fit_clients)
         packed = ndarrays_to_parameters([core.model.packed(core.server)])
         user = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
@@ -192,11 +195,7 @@ class LegacyLasgStrategy(Strategy):
         return asked
 
     def _begin(self, arrays: NDArrays) -> None:
-        guess = self.buffers is None
-        buffers = batch_norm_statistics(arrays) if guess else self.buffers
-        self._core.begin(named_by_position(arrays), buffers)
-        if buffers:
-            log(INFO, "lasg: arrays %s are buffers", ", ".join(buffers))
+        self._core.begin(named_by_position(arrays), self.buffers)
 
     def aggregate_fit(
         self,
@@ -216,7 +215,9 @@ class LegacyLasgStrategy(Strategy):
         if kept and self.fit_metrics_aggregation_fn:
             metrics = aggregated(self.fit_metrics_aggregation_fn, kept)
         metrics.update(server.ledger.as_metrics())
-        return ndarrays_to_parameters(self.arrays()), metrics
+        parameters = ndarrays_to_parameters(self.arrays())
+        self._handed_out = list(parameters.tensors)
+        return parameters, metrics
 
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager

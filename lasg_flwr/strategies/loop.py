@@ -105,6 +105,10 @@ class Loop:
         What goes to the clients.
     evaluate_fn : callable, optional
         Evaluation on the server.
+    before_aggregation : callable
+        Returns what `aggregate_train` gets of a round's replies.
+    after_aggregation : callable
+        Called with the round and its replies after that.
     """
 
     strategy: Strategy
@@ -114,6 +118,8 @@ class Loop:
     train_config: ConfigRecord
     evaluate_config: ConfigRecord
     evaluate_fn: EvaluateFn | None = None
+    before_aggregation: Callable[[list[Message]], list[Message]] = list
+    after_aggregation: Callable[[int, list[Message]], None] = lambda *_: None
 
     def run(self, arrays: ArrayRecord, done: int, num_rounds: int) -> Result:
         """Run rounds ``done + 1`` to `num_rounds`; fewer if no workers are left."""
@@ -143,8 +149,9 @@ class Loop:
         requests = self.strategy.configure_train(
             server_round, result.arrays, self.train_config, self.grid
         )
-        replies = self._exchange(requests)
+        replies = self.before_aggregation(self._exchange(requests))
         arrays, metrics = self.strategy.aggregate_train(server_round, replies)
+        self.after_aggregation(server_round, replies)
         if arrays is not None:
             result.arrays = arrays
         if metrics is not None:
@@ -166,6 +173,10 @@ class Loop:
         if self.evaluate_fn is None:
             return
         metrics = self.evaluate_fn(server_round, result.arrays)
+        if server_round:
+            log(INFO, "Global evaluation")
+            log(INFO, "\t└──> MetricRecord: %s", metrics)
+        else:
+            log(INFO, "Initial global evaluation results: %s", metrics)
         if metrics is not None:
-            log(INFO, "Global evaluation: %s", metrics)
             result.evaluate_metrics_serverapp[server_round] = metrics

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from ..config import LasgConfig
 from ..layout import Layout
 from ..protocol import LasgServer
+from ..protocol.buffers import BufferMean
+from ..vectors import finite_vector
+from .statistics import batch_norm_statistics, positive_vectors
 
 
 class Model:
@@ -19,7 +22,8 @@ class Model:
     named : mapping of str to ndarray
         The model's arrays, by name.
     buffers : iterable of str, optional
-        Names of floating arrays without gradient, see `Layout.of`.
+        Names of floating arrays without gradient, see `Layout.of`; left out, and with
+        names that are positions alone, see `batch_norm_statistics`.
 
     Attributes
     ----------
@@ -34,7 +38,10 @@ class Model:
     def __init__(
         self, named: Mapping[str, NDArray[Any]], buffers: Iterable[str] | None = None
     ) -> None:
+        if buffers is None and all(name.isdecimal() for name in named):
+            buffers = batch_norm_statistics(list(named.values()))
         self.layout = Layout.of(named, buffers)
+        self._positive = positive_vectors(named, self.layout)
         self.layout_json = self.layout.to_json()
         self.theta = self.layout.flatten(named, "parameter")
         self.buffers = self.layout.flatten(named, "buffer")
@@ -49,6 +56,37 @@ class Model:
             buffers=self.buffers,
         )
 
+    def replace(self, server: LasgServer, named: Mapping[str, NDArray[Any]]) -> None:
+        """Make other arrays of this model the server's, between two rounds.
+
+        What workers uploaded stays; the threshold does not count this step.
+
+        Raises
+        ------
+        ValueError
+            If they are not of this model, or not finite.
+        """
+        server.check_between_rounds("replace the model")
+        theta = self.layout.flatten(named, "parameter")
+        buffers = BufferMean(self.layout.flatten(named, "buffer"))
+        server.theta = finite_vector(theta, "theta", 1)
+        server.buffer_mean = buffers
+        self.integers = self.layout.integers(named)
+
+    def turned_negative(self, server: LasgServer) -> list[str]:
+        """Return the vectors that began above zero and have a value below it now.
+
+        A variance among the parameters would be one; each name is returned once.
+        """
+        found = [
+            name
+            for name, place in self._positive.items()
+            if server.theta[place].min() < 0
+        ]
+        for name in found:
+            del self._positive[name]
+        return found
+
     def packed(self, server: LasgServer) -> NDArray[np.uint8]:
         """Return the server's model as one packed array."""
         return self.layout.pack(server.theta, server.buffers, self.integers)
@@ -61,27 +99,3 @@ class Model:
 def named_by_position(arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Return arrays without names under ``"0"``, ``"1"`` and so on."""
     return {str(i): array for i, array in enumerate(arrays)}
-
-
-def batch_norm_statistics(arrays: Sequence[NDArray[Any]]) -> list[str]:
-    """Return the positions of what looks like running means and variances.
-
-    A PyTorch ``state_dict`` has them as two vectors of one length right before a
-    scalar integer, ``num_batches_tracked``.
-
-    Examples
-    --------
-    >>> weight, bias, mean, variance = (np.ones(8) for _ in range(4))
-    >>> batch_norm_statistics([weight, bias, mean, variance, np.array(0)])
-    ['2', '3']
-    >>> batch_norm_statistics([weight, bias])
-    []
-    """
-    found = []
-    triples = zip(arrays, arrays[1:], arrays[2:], strict=False)
-    for i, (mean, variance, batches) in enumerate(triples):
-        vectors = mean.ndim == 1 and mean.shape == variance.shape
-        floating = mean.dtype.kind == variance.dtype.kind == "f"
-        if vectors and floating and batches.dtype.kind == "i" and batches.ndim == 0:
-            found += [str(i), str(i + 1)]
-    return found

@@ -4,14 +4,15 @@ from logging import WARNING
 
 from flwr.app import Message, RecordDict
 from flwr.common import log
-from flwr.common.constant import ErrorCode
 
-from ..errors import CompositionError, WireError
+from ..errors import WireError
 from ..flower import records
+from ..flower.names import reason_of
 from ..protocol import LasgServer
 from ..protocol.messages import Reply
 from ..protocol.refusals import Refusal
 from .failures import Failures
+from .lasting import WITHOUT_MOD
 
 
 class Replies:
@@ -61,11 +62,16 @@ class Replies:
         return verdict.kept
 
     def refuse(
-        self, server: LasgServer, node: int, kind: Refusal, reason: str | None
+        self,
+        server: LasgServer,
+        node: int,
+        kind: Refusal,
+        reason: str | None,
+        code: int | None = None,
     ) -> None:
         """Count an answer that could not be read, or an error, and log it."""
         server.refuse(kind)
-        self.failures.about(node, reason)
+        self.failures.about(node, reason, code)
 
 
 class MessageReplies(Replies):
@@ -81,17 +87,11 @@ class MessageReplies(Replies):
         self.failures.open([message.metadata.dst_node_id for message in sent])
 
     def take(self, server: LasgServer, message: Message) -> RecordDict | None:
-        """Hand one reply to the server; return its metrics if it was kept.
-
-        Raises
-        ------
-        CompositionError
-            If a mod of the clients refused the messages before any was accepted.
-        """
+        """Hand one reply to the server; return its metrics if it was kept."""
         if message.has_error():
             node = self._node_of(message)
-            self.refuse(server, node, Refusal.FAILURE, message.error.reason)
-            _refuse_mods(server, message)
+            reason, code = reason_of(message.error), message.error.code
+            self.refuse(server, node, Refusal.FAILURE, reason, code)
             return None
         node = message.metadata.src_node_id
         try:
@@ -99,6 +99,9 @@ class MessageReplies(Replies):
             metrics = records.train_metrics(message.content)
         except WireError as error:
             self.refuse(server, node, Refusal.MALFORMED, str(error))
+            return None
+        if reply is None and records.is_full_answer(message.content):
+            self.refuse(server, node, Refusal.MALFORMED, WITHOUT_MOD)
             return None
         is_update = records.is_update(message.content)
         return metrics if self.judge(server, node, reply, is_update) else None
@@ -113,18 +116,6 @@ class MessageReplies(Replies):
             if sent.metadata.message_id == reply.metadata.reply_to_message_id:
                 return sent.metadata.dst_node_id
         return reply.metadata.src_node_id
-
-
-def _refuse_mods(server: LasgServer, message: Message) -> None:
-    """Stop a run whose mods do not compose; once it runs, one node cannot."""
-    code = message.error.code
-    if code != ErrorCode.MOD_FAILED_PRECONDITION or server.ledger.uploads:
-        return
-    raise CompositionError(
-        f"a mod of the ClientApp refused the messages: {message.error.reason} Mods "
-        "that clip or mask whole models (differential privacy, secure aggregation) "
-        "do not compose with lazy aggregation: remove them"
-    )
 
 
 class SuspiciousReplies:

@@ -2,13 +2,13 @@
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from logging import DEBUG, INFO, WARNING
 from pathlib import Path
 from typing import Any
 
-from flwr.app import MetricRecord, RecordDict
+from flwr.app import Message, MetricRecord, RecordDict
 from flwr.common import log
 from flwr.serverapp.strategy import Result
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
@@ -57,15 +57,14 @@ class Reports:
 def summary(report: RoundReport, ledger: Ledger, seconds: float) -> dict[str, Any]:
     """Return everything that is reported of a round, JSON-ready.
 
-    ``failed`` counts the requests without a valid answer; ``saved_bytes`` is what dense
-    SGD would have sent so far, both ways, less what was sent.
+    ``round`` counts from 1, as Flower's own log does; ``failed`` counts the requests
+    without a valid answer.
     """
-    sent = ledger.uplink_bytes + ledger.downlink_bytes
     return {
         **report._asdict(),
+        "round": report.round + 1,
         "failed": report.contacted - report.uploaded - report.skipped,
         "seconds": round(seconds, 6),
-        "saved_bytes": ledger.sgd_uplink_bytes + ledger.sgd_downlink_bytes - sent,
         "ledger": ledger.as_dict(),
     }
 
@@ -76,9 +75,23 @@ def _to_log(fields: dict[str, Any]) -> None:
         "skipped %(skipped)d, failed %(failed)d"
     )
     if not fields["failed"] == fields["contacted"] > 0:
-        line += "; %(saved_bytes)d payload bytes saved so far"
-    log(INFO, line, fields)
+        line += "; bytes so far: %(uplink_bytes)d up, %(downlink_bytes)d down"
+        line += " (dense: %(sgd_uplink_bytes)d, %(sgd_downlink_bytes)d)"
+    log(INFO, line, {**fields, **fields["ledger"]})
     log(DEBUG, "lasg: %s", fields)
+
+
+def log_sampled(caller: str, chosen: int, connected: int) -> None:
+    """Log a sample of the nodes, in the words of Flower's `FedAvg`."""
+    log(INFO, "%s: Sampled %s nodes (out of %s)", caller, chosen, connected)
+
+
+def log_received(caller: str, replies: Sequence[Message]) -> None:
+    """Log how many nodes replied, in the words of Flower's `FedAvg`."""
+    if replies:
+        failed = sum(message.has_error() for message in replies)
+        good = len(replies) - failed
+        log(INFO, "%s: Received %s results and %s failures", caller, good, failed)
 
 
 def _json_lines(path: Path) -> Sink:

@@ -7,7 +7,7 @@ from logging import WARNING
 
 from flwr.common import log
 
-from ..errors import CheckpointError
+from ..errors import AllNodesFailedError, CheckpointError
 
 try:  # Flower's internals: without them only what `resume_hint` itself sees is reported
     from flwr.supercore.exit import add_exit_handler
@@ -53,7 +53,7 @@ def resume_hint(words: Callable[[], str]) -> Iterator[None]:
     _running.append(last)
     try:
         yield
-    except CheckpointError:  # nothing ran, and the error says what to do
+    except (CheckpointError, AllNodesFailedError):  # the error says what to do
         raise
     except BaseException:
         last.say()

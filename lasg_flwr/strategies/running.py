@@ -5,14 +5,13 @@ from contextlib import nullcontext
 from logging import INFO, WARNING
 from typing import Literal
 
-from flwr.app import ArrayRecord, ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.strategy_utils import log_strategy_start_info
 
 from ..config import LasgConfig
-from ..flower import records
 from ..protocol import LasgServer
 from .checkpoints import Checkpoints
 from .core import Core
@@ -74,6 +73,7 @@ class RunnableStrategy(Strategy, ABC):
             new_rate = self.resume == "new-rate"
             seen = checkpoints.load(core.server, core.model, new_rate)
             core.departed.last_seen = seen or {}
+        core.resumed_over = initial_arrays if core.server.round else None
 
     def start(
         self,
@@ -86,6 +86,10 @@ class RunnableStrategy(Strategy, ABC):
         evaluate_fn: EvaluateFn | None = None,
     ) -> LasgResult:
         """Run the strategy; see Flower's `Strategy.start`.
+
+        Called again with the arrays that the last call ended with, as in a loop that
+        saves models, it goes on: the server keeps what it knows of the workers, and
+        `num_rounds` further rounds follow. With other arrays a new run begins.
 
         Returns
         -------
@@ -103,14 +107,18 @@ class RunnableStrategy(Strategy, ABC):
         checkpoints = self._checkpoints
         lock = nullcontext() if checkpoints is None else checkpoints.locked()
         with lock, resume_hint(self._hint):
-            self._core.end()
-            self.begin(initial_arrays)
-            server, model = self._core.server, self._core.model
+            further = self._goes_on_from(initial_arrays)
+            if not further:
+                self._core.end()
+                self.begin(initial_arrays)
+            server = self._core.server
+            total = server.round + num_rounds if further else num_rounds
             log(INFO, "Starting %s strategy:", self.__class__.__name__)
             log_strategy_start_info(
                 num_rounds, initial_arrays, train_config, evaluate_config
             )
             self.summary()
+            log(INFO, "")
             loop = Loop(
                 self,
                 grid,
@@ -119,11 +127,13 @@ class RunnableStrategy(Strategy, ABC):
                 train_config or ConfigRecord(),
                 evaluate_config or ConfigRecord(),
                 evaluate_fn,
+                self._before_aggregation,
+                self._after_aggregation,
             )
             arrays = initial_arrays
             if server.round:
-                arrays = records.named_arrays(model.arrays(server))
-            rounds = loop.run(arrays, server.round, num_rounds)
+                arrays = self._core.arrays()
+            rounds = loop.run(arrays, server.round, total)
             self._save(last=True)
         if server.round and not server.ledger.uploads:
             log(
@@ -140,6 +150,41 @@ class RunnableStrategy(Strategy, ABC):
             log(INFO, "\t%s", line)
         log(INFO, "")
         return result
+
+    def _take_up(self, arrays: ArrayRecord) -> None:
+        """Go on from these arrays, which a subclass or a loop may have changed.
+
+        A subclass with a loop of its own need not call `begin`; a wrapper with one
+        is refused.
+        """
+        core = self._core
+        own_loop = type(self).start is not RunnableStrategy.start
+        if own_loop and not core.is_running:
+            self.begin(arrays)
+        if core.honour(arrays):
+            log(INFO, "lasg: the arrays were changed from outside: going on from them")
+
+    def _before_aggregation(self, replies: list[Message]) -> list[Message]:
+        """Return the replies of a round as `aggregate_train` is to get them."""
+        return replies
+
+    def _after_aggregation(self, server_round: int, replies: list[Message]) -> None:
+        """See to it that the round has closed, whatever `aggregate_train` did."""
+
+    def _goes_on_from(self, arrays: ArrayRecord) -> bool:
+        """Return whether this is a further call of `start` for one and the same run."""
+        core = self._core
+        if not core.is_running or not core.server.round:
+            return False
+        if core.is_other_model(arrays):
+            log(
+                WARNING,
+                "lasg: start() is called again with other arrays: a new run begins in "
+                "round 1; pass the result's arrays to go on",
+            )
+            return False
+        log(INFO, "lasg: going on after round %d", core.server.round)
+        return True
 
     def _hint(self) -> str:
         done = self.server.round if self._core.is_running else 0

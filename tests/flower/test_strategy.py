@@ -14,7 +14,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from experiments.inprocess import InProcessGrid
 from lasg_flwr import simulate
 from lasg_flwr.clients import LasgNumPyClient
-from lasg_flwr.errors import CompositionError
+from lasg_flwr.errors import AllNodesFailedError, CompositionError
 from lasg_flwr.flower import records
 from lasg_flwr.layout import Layout
 from lasg_flwr.memory.per_worker import held_by
@@ -217,8 +217,8 @@ def test_dp_wrapper_gets_a_clear_error() -> None:
 
 
 def test_dp_mod_gets_a_clear_error() -> None:
-    with pytest.raises(CompositionError, match="differential privacy"):
-        run(LasgStrategy(), 1, mods=[LocalDpMod(1.0, 1.0, 1.0, 0.1)])
+    with pytest.raises(AllNodesFailedError, match="differential privacy"):
+        run(LasgStrategy(), 9, mods=[LocalDpMod(1.0, 1.0, 1.0, 0.1)])
 
 
 def test_two_clients_with_one_key(caplog: pytest.LogCaptureFixture) -> None:

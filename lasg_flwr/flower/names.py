@@ -1,0 +1,51 @@
+"""What the records and metrics of a Message-API app are called, and how it is told."""
+
+from collections.abc import Mapping
+
+from flwr.app import Error
+from flwr.common import Scalar
+from flwr.common.constant import ErrorCode
+
+APP_ARRAYS_KEY = "lasg.app-arrays"
+APP_CONFIG_KEY = "lasg.app-config"
+"""In a request's config: how the records of the app are called."""
+APP_WEIGHT_KEY = "lasg.app-weight"
+"""Likewise: which metric of the app's reply is the weight of its update."""
+ARRAYS_KEY = "arrays"
+CONFIG_KEY = "config"
+EXAMPLES_KEY = "num-examples"
+USUAL = {
+    APP_ARRAYS_KEY: ARRAYS_KEY,
+    APP_CONFIG_KEY: CONFIG_KEY,
+    APP_WEIGHT_KEY: EXAMPLES_KEY,
+}
+"""What they are called if a request does not say it."""
+
+
+def app_keys(arrays: str, config: str, weight: str = EXAMPLES_KEY) -> dict[str, str]:
+    """Return the config entries that tell clients other names than the usual.
+
+    Examples
+    --------
+    >>> app_keys("model", "config")
+    {'lasg.app-arrays': 'model'}
+    """
+    asked = dict(zip(USUAL, (arrays, config, weight), strict=True))
+    return {key: name for key, name in asked.items() if name != USUAL[key]}
+
+
+def app_names(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return the entries of a request's config that `app_keys` made."""
+    return {name: config[name] for name in USUAL if name in config}
+
+
+def reason_of(error: Error) -> str:
+    """Return what an error says, after the remedy where a mod does not compose."""
+    reason = error.reason or "no reason given"
+    if error.code != ErrorCode.MOD_FAILED_PRECONDITION:
+        return reason
+    return (
+        "a mod of the ClientApp refused the messages: mods that clip or mask whole "
+        "models (differential privacy, secure aggregation) do not compose with lazy "
+        f"aggregation, remove them; it says: {reason}"
+    )

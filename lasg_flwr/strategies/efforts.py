@@ -1,0 +1,48 @@
+"""What an existing app is best served with, by what it may cost its devices."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Effort = Literal["one-run", "two-runs"]
+
+UPLOADS = "qsgd:bits=4"
+"""How updates of an app are coded."""
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "one-run": {"rule": "sgd", "memory": "error-feedback"},
+    "two-runs": {"rule": "vr", "memory": "innovation"},
+}
+"""Rule and memory by effort. One run of the app a round: everybody uploads, and what
+coding leaves out goes into the next upload. Two runs, at two models with equal batches:
+a worker also skips."""
+
+
+def settings_for(effort: Effort, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a strategy for updates of an app; `options` win.
+
+    Parameters
+    ----------
+    effort : {"one-run", "two-runs"}
+        How often the app may run in a round.
+    options : mapping
+        What the user has chosen besides.
+
+    Raises
+    ------
+    ValueError
+        For another effort.
+
+    Examples
+    --------
+    >>> settings_for("two-runs", {"codec": "dense"})["rule"]
+    'vr'
+    """
+    if effort not in SETTINGS:
+        raise ValueError(
+            f"effort must be 'one-run' or 'two-runs', got {effort!r}: how often a "
+            "ClientApp may run in a round"
+        )
+    if options.get("config") is not None:
+        return dict(options)
+    chosen = {"codec": UPLOADS, "step": 1.0, "weights": "examples", **SETTINGS[effort]}
+    return {**chosen, **options}
