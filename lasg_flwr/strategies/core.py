@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from logging import INFO, WARNING
+from numbers import Real
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ..checks import real
 from ..config import LasgConfig
 from ..errors import CompositionError
+from ..flower.traffic import Traffic
 from ..protocol import LasgServer
 from ..protocol.messages import Request
 from ..protocol.rounds import RoundReport
@@ -153,10 +155,25 @@ class Core(Generic[R]):
         self.replies.failures.close(report.round)
         return report
 
+    def count(self, moved: Traffic) -> None:
+        """Count the bytes of whole messages."""
+        ledger = self.server.ledger
+        ledger.uplink_message_bytes += moved.uplink_bytes
+        ledger.downlink_message_bytes += moved.downlink_bytes
+
     def report(self, report: RoundReport) -> None:
         """Report a round that has closed."""
         seconds = time.perf_counter() - self._opened
         self._reports.add(report, self.server.ledger, seconds)
+
+
+def refuse_fraction(rule: Any) -> None:
+    """Raise ValueError if a rule is a number, as FedAvg's first argument is."""
+    if isinstance(rule, Real):
+        raise ValueError(
+            f"bad rule {rule!r}: the first argument is the rule, not a fraction; write "
+            "fraction_train=, or use LazyFedAvg, which takes FedAvg's arguments"
+        )
 
 
 def checked_fraction(name: str, value: float) -> float:

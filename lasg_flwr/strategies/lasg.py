@@ -1,7 +1,6 @@
 """LasgStrategy: the server's state machine as a Flower strategy (Message API)."""
 
 from collections.abc import Iterable
-from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from ..flower import records, traffic
 from ..flower.names import app_keys
 from ..rules import Rule
 from .checkpoints import Checkpoints
-from .core import Core, checked_fraction
+from .core import Core, checked_fraction, refuse_fraction
 from .decoded import DecodedReplies
 from .loop import Closing
 from .nodes import wait_for_nodes
@@ -145,12 +144,7 @@ class LasgStrategy(RunnableStrategy):
         tensorboard_dir: str | Path | None = None,
         **options: Any,
     ) -> None:
-        if isinstance(rule, Real):
-            raise ValueError(
-                f"bad rule {rule!r}: the first argument is the rule, not a fraction; "
-                "write fraction_train=, or use LazyFedAvg, which takes FedAvg's "
-                "arguments"
-            )
+        refuse_fraction(rule)
         if isinstance(buffers, str):
             raise ValueError(f"buffers must be a list of names, got {buffers!r}")
         if config is None:
@@ -222,7 +216,7 @@ class LasgStrategy(RunnableStrategy):
             for node, request in requests
         ]
         self._core.replies.open(sent)
-        self._count_traffic(traffic.of_requests(sent))
+        self._core.count(traffic.of_requests(sent))
         return sent
 
     def aggregate_train(
@@ -234,7 +228,7 @@ class LasgStrategy(RunnableStrategy):
         core, server = self._core, self.server
         replies = self._decoded.taken_back(replies)
         log_received("aggregate_train", replies)
-        self._count_traffic(traffic.of_replies(replies))
+        core.count(traffic.of_replies(replies))
         taken = [core.replies.take(server, reply) for reply in replies]
         contents = [content for content in taken if content is not None]
         report = core.close()
@@ -299,8 +293,3 @@ class LasgStrategy(RunnableStrategy):
         chosen = self._core.sample(nodes, fraction, minimum)
         log_sampled(caller, len(chosen), len(nodes))
         return chosen
-
-    def _count_traffic(self, moved: traffic.Traffic) -> None:
-        ledger = self.server.ledger
-        ledger.uplink_message_bytes += moved.uplink_bytes
-        ledger.downlink_message_bytes += moved.downlink_bytes
