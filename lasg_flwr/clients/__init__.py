@@ -1,14 +1,24 @@
-"""Flower clients: `LasgNumPyClient`, `lasg_mod` for existing apps, `TorchOracle`."""
+"""Flower clients: `lasg_mod` and `lasg_client` for what exists, and new ones.
+
+`LasgNumPyClient` serves an oracle of your own, or a `TorchOracle`.
+"""
 
 from typing import TYPE_CHECKING, Any
 
+from .lazy_client import lasg_client
 from .mod import lasg_mod
 from .numpy_client import LasgNumPyClient, worker_key
 
 if TYPE_CHECKING:
     from ..oracles.torch import TorchOracle
 
-__all__ = ["LasgNumPyClient", "TorchOracle", "lasg_mod", "worker_key"]
+__all__ = [
+    "LasgNumPyClient",
+    "TorchOracle",
+    "lasg_client",
+    "lasg_mod",
+    "worker_key",
+]
 
 
 def __getattr__(name: str) -> Any:

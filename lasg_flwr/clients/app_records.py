@@ -154,3 +154,9 @@ def fit_result(
             "fitres.status": ConfigRecord({"code": 0, "message": "Success"}),
         }
     )
+
+
+def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics that an older API can carry."""
+    scalar = (bool, int, float, str, bytes)
+    return {name: v for name, v in values.items() if isinstance(v, scalar)}

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from flwr.app import Context, Message, MessageType
 
@@ -93,7 +92,7 @@ def _train(message: Message, context: Context, call_next: CallNext) -> Message:
                 oracle.finish(failed)
         if reply is not None:
             store.save(worker.state, request.settings)
-    reported = {**_scalars(oracle.reported), records.UPDATE_KEY: True}
+    reported = {**app_records.scalars(oracle.reported), records.UPDATE_KEY: True}
     arrays, metrics = records.reply_parts(reply, reported)
     content = app_records.fit_result(arrays, oracle.num_examples, metrics)
     return Message(content, reply_to=message)
@@ -117,8 +116,3 @@ def _hidden(context: Context) -> Iterator[None]:
     finally:
         if own is not None:
             context.state[STATE_KEY] = own
-
-
-def _scalars(values: dict[str, Any]) -> dict[str, Any]:
-    scalar = (bool, int, float, str, bytes)
-    return {name: v for name, v in values.items() if isinstance(v, scalar)}

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from flwr.app import Message
 from flwr.app.message.message import remove_content_from_message
-from flwr.common.serde import message_to_proto
+from flwr.common import FitIns, FitRes
+from flwr.common.serde import fit_ins_to_proto, fit_res_to_proto, message_to_proto
 from flwr.proto.fleet_pb2 import (
     PullMessagesRequest,
     PullMessagesResponse,
@@ -128,3 +129,13 @@ def _record_part(record: InflatableObject) -> _Part:
 def _tree(record: InflatableObject) -> ObjectTree:
     children = (record.children or {}).values()
     return ObjectTree(object_id=_NAME, children=[_tree(child) for child in children])
+
+
+def of_fit_requests(requests: Iterable[FitIns]) -> Traffic:
+    """Return the bytes of an older strategy's requests, as gRPC messages carry them."""
+    return Traffic(0, sum(fit_ins_to_proto(ins).ByteSize() for ins in requests))
+
+
+def of_fit_results(results: Iterable[FitRes]) -> Traffic:
+    """Return the bytes of the answers to them, likewise."""
+    return Traffic(sum(fit_res_to_proto(res).ByteSize() for res in results), 0)

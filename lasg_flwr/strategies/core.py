@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..checks import real
 from ..config import LasgConfig
 from ..errors import CompositionError
+from ..flower.release import warn_if_untested
 from ..flower.traffic import Traffic
 from ..protocol import LasgServer
 from ..protocol.messages import Request
@@ -50,6 +51,7 @@ class Core(Generic[R]):
         log_file: str | Path | None = None,
         tensorboard_dir: str | Path | None = None,
     ) -> None:
+        warn_if_untested()
         self.config = config
         self.replies = replies
         self.departed = DepartedWorkers(leave_after)

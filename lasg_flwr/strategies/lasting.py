@@ -15,8 +15,8 @@ _RECORD = re.compile(r"KeyError\W+(arrays|config)\b")
 _LONGEST = 1000
 
 WITHOUT_MOD = (
-    "the clients answer as FedAvg's do: give the ClientApp mods=[lasg_mod], from "
-    "lasg_flwr.clients, or build it from LasgNumPyClient"
+    "the clients answer as FedAvg's do: give the ClientApp mods=[lasg_mod], or wrap "
+    "the client of start_client, lasg_client(client); both are in lasg_flwr.clients"
 )
 MOD_ORDER = (
     "the app, or a mod before lasg_mod, does not find the record {record!r}: give the "

@@ -24,11 +24,12 @@ from flwr.server.strategy.aggregate import weighted_loss_avg
 from ..checks import real, whole
 from ..config import LasgConfig, config_from
 from ..errors import WireError
-from ..flower import records
+from ..flower import records, traffic
 from ..ledger import Ledger
 from ..protocol import LasgServer
 from ..protocol.refusals import Refusal
 from .core import Core, checked_fraction
+from .lasting import WITHOUT_MOD
 from .legacy_clients import (
     ConfigFn,
     EvaluateFn,
@@ -190,6 +191,7 @@ class LegacyLasgStrategy(Strategy):
             config = records.train_config(request, core.model.layout_json, user)
             asked.append((proxies[node], FitIns(packed, config)))
         core.replies.failures.open([node for node, _ in requests])
+        core.count(traffic.of_fit_requests(ins for _, ins in asked))
         if not asked:  # Flower goes on without aggregate_fit, but θ moves all the same
             core.report(core.close())
         return asked
@@ -206,8 +208,9 @@ class LegacyLasgStrategy(Strategy):
         """Take in the replies, close the round and return θ^{k+1}."""
         core, server = self._core, self.server
         for failure in failures:
-            node, reason = blamed(failure)
-            core.replies.refuse(server, node, Refusal.FAILURE, reason)
+            node, reason, code = blamed(failure)
+            core.replies.refuse(server, node, Refusal.FAILURE, reason, code)
+        core.count(traffic.of_fit_results(result for _, result in results))
         valid = [result for proxy, result in results if self._keep(proxy, result)]
         kept = [(result.num_examples, user_metrics(result)) for result in valid]
         core.report(core.close())
@@ -284,6 +287,10 @@ class LegacyLasgStrategy(Strategy):
             reply = records.read_fit_result(result)
         except WireError as error:
             self._core.replies.refuse(server, node, Refusal.MALFORMED, str(error))
+            return False
+        if reply is None and any(result.parameters.tensors):
+            replies = self._core.replies
+            replies.refuse(server, node, Refusal.MALFORMED, WITHOUT_MOD)
             return False
         is_update = result.metrics.get(records.UPDATE_KEY) is True
         return self._core.replies.judge(server, node, reply, is_update)

@@ -6,6 +6,7 @@ from logging import INFO, WARNING
 from typing import Any
 
 from flwr.common import FitRes, MetricsAggregationFn, NDArrays, Scalar, log
+from flwr.common.constant import ErrorCode
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
@@ -46,12 +47,15 @@ def wait_for_clients(
     return {node_of(cid): proxy for cid, proxy in manager.all().items()}
 
 
-def blamed(failure: tuple[ClientProxy, FitRes] | BaseException) -> tuple[int, str]:
-    """Return node and reason of a failure; Flower does not say whose exceptions are."""
+def blamed(
+    failure: tuple[ClientProxy, FitRes] | BaseException,
+) -> tuple[int, str, int | None]:
+    """Return node, reason and code of a failure; nobody is named for an exception."""
     if isinstance(failure, BaseException):
-        return NOBODY, f"a client failed: {failure!r}"
+        return NOBODY, f"a client failed: {failure!r}", None
     proxy, result = failure
-    return node_of(proxy.cid), result.status.message
+    code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+    return node_of(proxy.cid), result.status.message, code
 
 
 def aggregated(

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from flwr.common import FitIns, FitRes
+from flwr.client import Client
+from flwr.common import EvaluateIns, EvaluateRes, FitIns, FitRes
 from flwr.server.client_proxy import ClientProxy
 
 from lasg_flwr.clients import LasgNumPyClient
@@ -23,3 +24,19 @@ class Proxy(ClientProxy):
         raise NotImplementedError
 
     get_properties = get_parameters = evaluate = reconnect = _none
+
+
+class ClientProxyOf(Proxy):
+    """Any client, in this process; it trains and evaluates."""
+
+    def __init__(self, cid: str, client: Client) -> None:
+        super().__init__(cid)
+        self._client = client
+
+    def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
+        return self._client.fit(ins)
+
+    def evaluate(
+        self, ins: EvaluateIns, timeout: float | None, group_id: int | None
+    ) -> EvaluateRes:
+        return self._client.evaluate(ins)

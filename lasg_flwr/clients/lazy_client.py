@@ -1,0 +1,192 @@
+"""`lasg_client`: make an existing client lazy where there is no ClientApp for a mod."""
+
+import secrets
+from collections.abc import Callable
+from logging import ERROR
+from typing import Any, TypeVar
+
+from flwr.app import Context
+from flwr.client import Client, NumPyClient
+from flwr.common import (
+    Code,
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    GetParametersIns,
+    GetParametersRes,
+    GetPropertiesIns,
+    GetPropertiesRes,
+    Parameters,
+    Status,
+    log,
+    ndarrays_to_parameters,
+    parameters_to_ndarrays,
+)
+from numpy.typing import NDArray
+
+from ..checks import MOST_EXAMPLES
+from ..errors import LasgError
+from ..flower import records
+from ..protocol import LasgWorker, WorkerState
+from . import app_records
+from .numpy_client import worker_key
+from .state_store import store_for
+from .update_oracle import Trained, UpdateOracle
+
+_NOTHING = Parameters([], "numpy.ndarray")
+_KEYS = 1 << 63
+T = TypeVar("T")
+
+
+def lasg_client(
+    client: Client | NumPyClient,
+    context: Context | None = None,
+    *,
+    key: int | None = None,
+) -> Client:
+    """Answer a `LegacyLazyFedAvg` on behalf of a client that knows nothing of it.
+
+    For ``start_client``, where there is no ClientApp that could have `lasg_mod`. The
+    client gets the arrays that it expects and returns them trained; the difference is
+    what is coded, or not sent. Requests of other strategies pass through.
+
+    Parameters
+    ----------
+    client : Client or NumPyClient
+        The client.
+    context : Context, optional
+        Where ``client_fn`` builds the client anew for every message: its context, which
+        keeps the worker's state.
+    key : int, optional
+        The worker's key, ``0 <= key < 2**64``, of its own for each client. Left out, it
+        is the context's, see `worker_key`, or a random one; a run that is to be
+        repeated to the bit needs keys.
+
+    Returns
+    -------
+    Client
+        To be passed to ``start_client(client=...)``. Where the client fails, its answer
+        says why, and it goes on.
+
+    Examples
+    --------
+    ::
+
+        start_client(server_address=address, client=lasg_client(FlowerClient()))
+    """
+    if key is None:
+        key = secrets.randbelow(_KEYS) if context is None else worker_key(context)
+    return LazyClient(client.to_client(), context, key)
+
+
+class ClientOracle(UpdateOracle):
+    """Pseudo-gradients of a client's ``fit``."""
+
+    def __init__(self, client: Client, ins: FitIns) -> None:
+        (packed,) = parameters_to_ndarrays(ins.parameters)
+        super().__init__(packed, ins.config)
+        self._client = client
+
+    def train(self, arrays: dict[str, NDArray[Any]], config: dict[str, Any]) -> Trained:
+        """Let the client fit.
+
+        Raises
+        ------
+        LasgError
+            If it fails, or has another number of arrays, or no examples.
+        """
+        given = ndarrays_to_parameters(list(arrays.values()))
+        result = self._client.fit(FitIns(given, config))
+        if result.status.code != Code.OK:
+            raise LasgError(f"the client failed: {result.status.message}")
+        made = parameters_to_ndarrays(result.parameters)
+        if len(made) != len(arrays):
+            raise LasgError(
+                f"the client returned {len(made)} arrays, the model has {len(arrays)}: "
+                "return the whole model, in the form in which it came"
+            )
+        if not 1 <= result.num_examples <= MOST_EXAMPLES:
+            raise LasgError(
+                f"the client reported {result.num_examples} training examples: a "
+                "client without training data cannot take part"
+            )
+        named = dict(zip(arrays, made, strict=True))
+        return Trained(named, result.num_examples, dict(result.metrics))
+
+
+class LazyClient(Client):
+    """What `lasg_client` returns."""
+
+    def __init__(self, client: Client, context: Context | None, key: int) -> None:
+        self._client = client
+        self._key = key
+        self._store = store_for(context, key)
+
+    def get_properties(self, ins: GetPropertiesIns) -> GetPropertiesRes:
+        """Ask the client."""
+        return self._client.get_properties(ins)
+
+    def get_parameters(self, ins: GetParametersIns) -> GetParametersRes:
+        """Ask the client."""
+        return self._client.get_parameters(ins)
+
+    def fit(self, ins: FitIns) -> FitRes:
+        """Answer one training request."""
+        if records.HEADER_KEY not in ins.config:
+            return self._client.fit(ins)
+        return _or_failure(lambda: self._fit(ins), _failed_fit)
+
+    def _fit(self, ins: FitIns) -> FitRes:
+        packed = parameters_to_ndarrays(ins.parameters)
+        request = records.read_request(packed, ins.config)
+        request = request._replace(config=records.user_config(ins.config))
+        oracle = ClientOracle(self._client, ins)
+        with self._store.locked():
+            state = self._store.load(request)
+            worker = LasgWorker(oracle, self._key, state or WorkerState())
+            oracle.repeats = request.settings.rule_object.evaluates_twice
+            if state is None and oracle.repeats:
+                oracle.check_repeatable(request.theta, 0)
+            reply = worker.handle(request)
+            if reply is not None:
+                self._store.save(worker.state, request.settings)
+        reported = {**app_records.scalars(oracle.reported), records.UPDATE_KEY: True}
+        arrays, metrics = records.reply_parts(reply, reported)
+        return FitRes(
+            Status(Code.OK, "Success"),
+            ndarrays_to_parameters(arrays),
+            oracle.num_examples,
+            metrics,
+        )
+
+    def evaluate(self, ins: EvaluateIns) -> EvaluateRes:
+        """Let the client evaluate the model."""
+        if records.LAYOUT_KEY not in ins.config:
+            return self._client.evaluate(ins)
+        return _or_failure(lambda: self._evaluate(ins), _failed_evaluation)
+
+    def _evaluate(self, ins: EvaluateIns) -> EvaluateRes:
+        packed = parameters_to_ndarrays(ins.parameters)
+        arrays = list(records.read_model(packed, ins.config).values())
+        config = records.user_config(ins.config)
+        given = EvaluateIns(ndarrays_to_parameters(arrays), config)
+        return self._client.evaluate(given)
+
+
+def _or_failure(answer: Callable[[], T], failed: Callable[[Status], T]) -> T:
+    """Return an answer; the server is told of an exception, and the client lives on."""
+    try:
+        return answer()
+    except Exception as error:
+        log(ERROR, "lasg: this client fails in this round", exc_info=error)
+        reason = f"{type(error).__name__}: {error}"
+        return failed(Status(Code.FIT_NOT_IMPLEMENTED, reason))
+
+
+def _failed_fit(status: Status) -> FitRes:
+    return FitRes(status, _NOTHING, 0, {})
+
+
+def _failed_evaluation(status: Status) -> EvaluateRes:
+    return EvaluateRes(status, 0.0, 0, {})

@@ -1,0 +1,130 @@
+"""Somebody else's training as a gradient oracle: what it makes of a model."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from flwr.common import Scalar
+from numpy.typing import NDArray
+
+from ..errors import LasgError
+from ..flower import records
+from ..layout import Layout
+from ..oracles.base import Oracle
+from ..oracles.seeding import all_seeded, loaded_frameworks
+from ..vectors import F32
+
+
+class Trained(NamedTuple):
+    """A trained model's arrays by name, its number of examples, and its metrics."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    examples: int
+    metrics: dict[str, Any]
+
+
+class UpdateOracle(Oracle):
+    """Pseudo-gradients u = θ^k − θ_local of a training that knows nothing of this.
+
+    For every run the global generators of Python, NumPy, PyTorch (all devices) and
+    TensorFlow are seeded alike, so that two runs of one round differ in θ, and in the
+    config, which is that of the iterate's own round. The run at θ^k comes last.
+
+    Parameters
+    ----------
+    packed : ndarray of uint8
+        The server's model.
+    config : mapping
+        The request's config.
+
+    Attributes
+    ----------
+    reported : dict
+        The metrics of the last run, which is the one at θ^k.
+    repeats : bool
+        Whether the rule compares two runs, so that they must be seeded alike.
+    """
+
+    def __init__(self, packed: NDArray[Any], config: Mapping[str, Scalar]) -> None:
+        self.layout: Layout = records.read_layout(config)
+        self.reported: dict[str, Any] = {}
+        self.repeats = False
+        self._told: dict[str, Any] = records.user_config(config)
+        _, self._loaded, self._integers = self.layout.split(packed)
+        self._buffers = self._loaded
+        self._examples = 1
+
+    @abstractmethod
+    def train(self, arrays: dict[str, NDArray[Any]], config: dict[str, Any]) -> Trained:
+        """Train a model; raise `LasgError` if what comes back is no model."""
+
+    @property
+    def num_examples(self) -> int:
+        """Examples that the last run was made with, as it said."""
+        return self._examples
+
+    @property
+    def size(self) -> int:
+        """Length p of θ."""
+        return self.layout.size
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Draw the seed of this round's generators: the training draws its batches."""
+        return int(rng.integers(2**32))
+
+    def configure(self, config: dict[str, Any]) -> None:
+        """Take the config that the next runs get."""
+        self._told = config
+
+    def load_buffers(self, values: F32) -> None:
+        """Take over the server's buffers: the training finds them in the model."""
+        self._loaded = values
+
+    def buffers(self) -> F32:
+        """Return the buffers of the model that came back last."""
+        return self._buffers
+
+    def gradient(self, theta: F32, batch: int) -> F32:
+        """Train from θ and return θ minus what came of it."""
+        known = loaded_frameworks()
+        update = self._run(theta, batch)
+        if self.repeats and loaded_frameworks() != known:
+            update = self._run(theta, batch)  # imported just now, and unseeded
+        return update
+
+    def check_repeatable(self, theta: F32, batch: int) -> None:
+        """Train twice from one θ and compare.
+
+        Raises
+        ------
+        LasgError
+            If the two updates differ.
+        """
+        runs = [(self.gradient(theta, batch), self.buffers()) for _ in range(2)]
+        first, second = (update.tobytes() + b.tobytes() for update, b in runs)
+        if first != second:
+            raise LasgError(
+                "this ClientApp does not repeat itself: run twice at the same model "
+                "with equal seeds, its updates differ, so it did not draw the same "
+                "batches, or masks. Draw all randomness from the global generators of "
+                "Python, NumPy or PyTorch, or from a generator that is made anew in "
+                "each call, and use deterministic kernels; or choose a rule that runs "
+                'it once, such as "sgd"'
+            )
+
+    def _run(self, theta: F32, seed: int) -> F32:
+        arrays = self.layout.unflatten(theta, self._loaded, self._integers)
+        told = {**self._told, records.SEED_KEY: seed} if self.repeats else self._told
+        with all_seeded(seed):
+            made, self._examples, self.reported = self.train(arrays, dict(told))
+        return self._update(theta, made)
+
+    def _update(self, theta: F32, made: Mapping[str, NDArray[Any]]) -> F32:
+        try:
+            update: F32 = theta - self.layout.flatten(made, "parameter")
+            self._buffers = self.layout.flatten(made, "buffer")
+            self.layout.integers(made)  # their values stay the server's
+            return update
+        except ValueError as error:
+            raise LasgError(f"the ClientApp returned another model: {error}") from None
