@@ -135,7 +135,7 @@ class LasgConfig:
             self._set("norm_bound", real("norm_bound", self.norm_bound, above=0))
         self._set("seed", self.settings.seed)
         self.rule_object.check()
-        _ = self.threshold_constant, self.later_full_codec
+        _ = self.step_object, self.threshold_constant, self.later_full_codec
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

@@ -1,6 +1,6 @@
 """LASG-PS: the server contacts a worker when θ has moved far enough."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
@@ -38,8 +38,7 @@ class PS(ServerRule[Any]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for value in _values(self.smoothness):
-            real("smoothness", value, above=0.0)
+        object.__setattr__(self, "smoothness", _checked(self.smoothness))
 
     def check(self) -> None:
         """Raise ValueError if there is no smoothness constant at all."""
@@ -52,7 +51,8 @@ class PS(ServerRule[Any]):
 
     def lhs(self, key: int, state: Any, squared_distance: float) -> float:
         """Return L_m² ‖θ^k − θ^{k−τ}‖²."""
-        return self.smoothness_of(key) ** 2 * squared_distance
+        constant = self.smoothness_of(key)
+        return constant * constant * squared_distance  # inf where it overflows
 
     def smoothness_of(self, key: int) -> float:
         """Return L_m of the worker with this key.
@@ -76,9 +76,12 @@ class PS(ServerRule[Any]):
         )
 
 
-def _values(given: Any) -> list[Any]:
+def _checked(given: Any) -> Any:
     if given is None:
-        return []
+        return None
     if isinstance(given, Mapping):
-        return list(given.values())
-    return [given] if isinstance(given, Real | str) else list(given)
+        pairs = given.items()
+        return {key: real("smoothness", value, above=0.0) for key, value in pairs}
+    if isinstance(given, Real | str) or not isinstance(given, Iterable):
+        return real("smoothness", given, above=0.0)
+    return tuple(real("smoothness", value, above=0.0) for value in given)

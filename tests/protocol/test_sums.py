@@ -28,6 +28,7 @@ GENTLE = {"step": 1e-30, "rule": "sgd"}
 class Told(Oracle):
     """Whose gradient and examples a test chooses."""
 
+    num_examples: int
     size = 2
 
     def __init__(
