@@ -139,5 +139,5 @@ def step_from(choice: "float | str | ServerStep[Any]") -> ServerStep[Any]:
     ('sgd', 0.8)
     """
     if isinstance(choice, Real) and not isinstance(choice, bool):
-        return STEPS.classes["sgd"](choice)
+        return STEPS.classes["sgd"](real("rate", choice, above=0.0))
     return STEPS.parse(choice)
