@@ -9,6 +9,9 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 _BLOCK = 1 << 16
+_DOT = 1 << 13
+"""Longest dot product. Of longer ones BLAS libraries wake their own threads, which
+then spin beside PyTorch's and cost a small network more than its gradients."""
 
 
 def squared_distance(a: F32 | F64, b: F32 | F64 | None = None) -> float:
@@ -33,17 +36,21 @@ def squared_distance(a: F32 | F64, b: F32 | F64 | None = None) -> float:
     >>> squared_distance(np.float32([3, 0]), np.float32([0, 4]))
     25.0
     """
-    if a.size <= _BLOCK:
-        wide = (a if b is None else a - b).astype(np.float64)
-        return float(wide @ wide)
+    if a.size <= _DOT:
+        return _square((a if b is None else a - b).astype(np.float64))
     total = 0.0
     for start in range(0, a.size, _BLOCK):
         block = a[start : start + _BLOCK]
         if b is not None:
             block = block - b[start : start + _BLOCK]
         wide = block.astype(np.float64)
-        total += float(wide @ wide)
+        for at in range(0, wide.size, _DOT):
+            total += _square(wide[at : at + _DOT])
     return total
+
+
+def _square(x: F64) -> float:
+    return float(x.dot(x))
 
 
 def is_finite(x: NDArray[Any]) -> bool:

@@ -114,6 +114,23 @@ def test_squared_distance_is_the_same_in_blocks() -> None:
     assert squared_distance(a) == pytest.approx(float(a.astype(float) @ a), rel=1e-12)
 
 
+def test_no_dot_product_is_long_enough_to_wake_blas_threads() -> None:
+    """OpenBLAS's own threads begin at 10,000 elements, and spin beside PyTorch's."""
+    lengths = []
+
+    class Watched(np.ndarray[Any, Any]):
+        def dot(self, other: Any, out: Any = None) -> Any:
+            lengths.append(self.size)
+            return np.asarray(self).dot(np.asarray(other))
+
+    a = np.ones(200_001, np.float32).view(Watched)
+    for size in (1, 8192, 8193, 10_001, 200_001):
+        lengths.clear()
+        assert squared_distance(a[:size]) == size
+        assert sum(lengths) == size
+        assert max(lengths) < 10_000
+
+
 @given(
     seed=st.integers(0, 2**64 - 1),
     key=st.integers(0, 2**64 - 1),
