@@ -23,6 +23,7 @@ from torch.utils.data import (
 
 from lasg_flwr.layout import Layout
 from lasg_flwr.oracles.base import Oracle
+from lasg_flwr.oracles.seeding import host_seeded
 from lasg_flwr.oracles.torch.seed import seeded
 from lasg_flwr.vectors import F32
 from tests.problems.torch_oracles import RNG, Augmented, Rich, oracle_of, points
@@ -122,6 +123,35 @@ def test_the_callers_generators_are_not_disturbed() -> None:
     oracle.gradient(oracle.theta(), batch)
     oracle.evaluate(oracle.theta())
     assert draws() == expected
+
+
+@pytest.mark.parametrize("drawn", range(4))
+@pytest.mark.parametrize("normals", range(3))
+def test_numpys_kept_normal_number_is_not_disturbed(drawn: int, normals: int) -> None:
+    """The polar method makes two and keeps one, which is not in the words."""
+    expected, found = np.random.RandomState(5), np.random
+    np.random.seed(5)  # noqa: NPY002
+    for generator in (expected, found):
+        generator.standard_normal(drawn)
+    with host_seeded(3):
+        inside = np.random.standard_normal(normals)  # noqa: NPY002
+    np.testing.assert_array_equal(
+        inside,
+        np.random.RandomState(3).standard_normal(normals),
+    )
+    for generator in (expected, found):
+        generator.rand()
+    assert (found.standard_normal(3) == expected.standard_normal(3)).all()
+
+
+def test_oracles_of_one_module_keep_apart_though_they_share_memory() -> None:
+    module = nn.Linear(4, 3)
+    first, second = (oracle_of(module, data=points(seed=s)) for s in (1, 2))
+    alone = [oracle_of(copy.deepcopy(module), data=points(seed=s)) for s in (1, 2)]
+    theta, batch = first.theta() + 1, first.draw(RNG(0))
+    together = [first.gradient(theta, batch), second.gradient(theta - 2, batch)]
+    np.testing.assert_array_equal(together[0], alone[0].gradient(theta, batch))
+    np.testing.assert_array_equal(together[1], alone[1].gradient(theta - 2, batch))
 
 
 def test_the_generator_of_the_devices_own_number_is_seeded(

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...layout import ArrayKind, Layout
-from ...vectors import F32
+from ...vectors import F32, NO_BUFFERS
+from .flat import flat_of
 
 
 class TorchModel:
@@ -59,36 +60,52 @@ class TorchModel:
 
     def load(self, theta: F32) -> None:
         """Put θ into the module."""
-        self._fill("parameter", theta, self.layout.size)
+        self._check("parameter", theta, self.layout.size)
+        parameters = self._parts["parameter"]
+        flat = flat_of(self.module, parameters)
+        if flat.device.type == "cpu":
+            np.copyto(flat.values.numpy(), theta)
+        else:
+            flat.values.copy_(torch.tensor(theta))
+        with torch.no_grad():
+            for tensor, part in zip(parameters, flat.parts, strict=True):
+                tensor.copy_(part)
 
     def load_buffers(self, values: F32) -> None:
         """Put buffers and the initial integers into the module."""
-        self._fill("buffer", values, self.layout.buffer_size)
+        self._check("buffer", values, self.layout.buffer_size)
+        buffers, integers = self._parts["buffer"], self._parts["integer"]
+        if not (buffers or integers):
+            return
+        flat = torch.tensor(values, device=self._device)
         with torch.no_grad():
-            for tensor, value in zip(
-                self._parts["integer"], self._integers, strict=True
-            ):
+            for tensor, part in zip(buffers, _split(flat, buffers), strict=True):
+                tensor.copy_(part)
+            for tensor, value in zip(integers, self._integers, strict=True):
                 tensor.copy_(value)
 
     def buffers(self) -> F32:
         """Return what the module's buffers hold now."""
-        parts = self._parts["buffer"]
-        return np.concatenate(
-            [np.zeros(0, np.float32), *(_array(part).ravel() for part in parts)]
-        )
+        if not self._parts["buffer"]:
+            return NO_BUFFERS
+        return np.concatenate([_array(part).ravel() for part in self._parts["buffer"]])
 
     def gradient_of(self, loss: Tensor) -> F32:
         """Return the gradient of `loss` by θ; 0 where θ has no part in it."""
-        pairs = list(zip(self._parts["parameter"], self._trained, strict=True))
-        wanted = [tensor for tensor, trained in pairs if trained]
+        parameters = self._parts["parameter"]
+        wanted = [t for t, one in zip(parameters, self._trained, strict=True) if one]
         found = iter(torch.autograd.grad(loss, wanted, allow_unused=True))
-        parts = []
-        for tensor, trained in pairs:
-            part = next(found) if trained else None
-            part = torch.zeros_like(tensor) if part is None else part
-            parts.append(part.reshape(-1).float())
-        gradient: F32 = torch.cat(parts).numpy(force=True)
-        return gradient
+        flat = flat_of(self.module, parameters)
+        for part, trained in zip(flat.parts, self._trained, strict=True):
+            gradient = next(found) if trained else None
+            if gradient is None:
+                part.zero_()
+            else:
+                part.copy_(gradient)
+        if flat.device.type == "cpu":
+            return flat.values.numpy().copy()
+        copied: F32 = flat.values.numpy(force=True)
+        return copied
 
     def add_decay(self, gradient: F32, theta: F32, weight_decay: float) -> None:
         """Add λθ on the trainable parameters to `gradient`."""
@@ -112,19 +129,17 @@ class TorchModel:
             for module, mode in modes:
                 module.training = mode
 
-    def _fill(self, kind: ArrayKind, values: F32, size: int) -> None:
+    def _check(self, kind: ArrayKind, values: F32, size: int) -> None:
         if values.shape != (size,):
             raise ValueError(
                 f"got a {kind} vector of shape {values.shape}, but the model's has "
                 f"{size} elements: is it the same model, in the same order?"
             )
-        flat = torch.tensor(values, device=self._device)
-        at = 0
-        with torch.no_grad():
-            for tensor in self._parts[kind]:
-                end = at + tensor.numel()
-                tensor.copy_(flat[at:end].view(tensor.shape))
-                at = end
+
+
+def _split(flat: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    return [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)]
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

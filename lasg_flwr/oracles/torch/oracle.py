@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ...checks import real
-from ...vectors import F32
+from ...vectors import F32, frozen
 from ..base import Oracle
 from .data import examples_of
 from .model import TorchModel
@@ -181,7 +181,7 @@ class TorchOracle(Oracle):
         return Batch(indices, int(rng.integers(1 << 63)))
 
     def gradient(self, theta: F32, batch: Batch) -> F32:
-        """Return the gradient at θ on the batch, float32.
+        """Return the gradient at θ on the batch, float32 and read-only.
 
         Raises
         ------
@@ -194,7 +194,7 @@ class TorchOracle(Oracle):
             gradient = self._model.gradient_of(loss)
         if self.weight_decay:
             self._model.add_decay(gradient, theta, self.weight_decay)
-        return gradient
+        return frozen(gradient)
 
     def evaluate(self, theta: F32) -> tuple[float, int, dict[str, float]]:
         """Return (mean loss, examples, metrics) on the test data, without decay.
