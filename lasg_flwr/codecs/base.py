@@ -90,6 +90,10 @@ class Codec(ABC):
             If there is no `rng` to draw from, or NaN or infinity is met.
         """
 
+    def body(self, x: F32, rng: np.random.Generator | None = None) -> BytesLike:
+        """Return what `encode` does, or a view that saves a copy."""
+        return self.encode(x, rng)
+
     @abstractmethod
     def decode(self, body: BytesLike, size: int) -> F32:
         """Decode a body into a vector of length `size`.

@@ -42,7 +42,11 @@ class Dense(Codec):
 
     def encode(self, x: F32, rng: np.random.Generator | None = None) -> bytes:
         """Return the bytes of `x`."""
-        return as_vector(x).astype("<f4", copy=False).tobytes()
+        return bytes(self.body(x))
+
+    def body(self, x: F32, rng: np.random.Generator | None = None) -> BytesLike:
+        """Return a view of `x`."""
+        return as_vector(x).astype("<f4", copy=False).view(np.uint8).data
 
     def decode(self, body: BytesLike, size: int) -> F32:
         """Return a read-only view of the body."""

@@ -156,9 +156,9 @@ class ECSQ(Codec):
         """Return the levels, scaled."""
         data = np.frombuffer(body, np.uint8)
         kind = int(data[0]) if data.size else -1
-        x: F32 = np.zeros(size, np.float32)
         if kind == ZERO and data.size == 1:
-            return x
+            return np.zeros(size, np.float32)
+        x: F32 = np.empty(size, np.float32)
         if kind == DENSE and data.size == 1 + 4 * size:
             x[:] = np.frombuffer(body, "<f4", size, 1)
             if not np.all(np.isfinite(x)):
@@ -175,24 +175,28 @@ class ECSQ(Codec):
 
 def _body(quantizer: Quantizer, made: Quantized) -> bytes:
     """Return the smaller of the two forms."""
-    head = quantized.head_of(_trimmed(quantizer, made))
-    symbols, nonzero = made.symbols, int(np.count_nonzero(made.symbols))
-    rest = alphabet.pack_rest(symbols[symbols >= FIRST_LONG], made.long)
-    dense = bytes([LEVELS]) + head + rans.encode(rans.classify(symbols, nonzero), rest)
+    symbols, counts = made.symbols, rans.count(made.symbols)
+    nonzero = symbols.size - int(counts[0])
+    top = int(np.flatnonzero(counts)[-1] + 1) >> 1
+    head = quantized.head_of(quantizer._replace(offsets=quantizer.offsets[: top or 1]))
+    long = symbols[symbols >= FIRST_LONG] if made.long.size else symbols[:0]
+    rest = alphabet.pack_rest(long, made.long)
+    coded = rans.encode(rans.classify(symbols, counts), rest)
+    levels = b"".join((bytes([LEVELS]), head, coded))
     if nonzero * _SPARSE_BELOW > symbols.size or not nonzero:
-        return dense
+        return levels
     at = np.flatnonzero(symbols)
-    coded = rans.encode(rans.classify(symbols[at], nonzero), rest)
+    counts[0] = 0
     sparse = b"".join(
-        (bytes([SPARSE]), head, nonzero.to_bytes(4, "little"), index_set.encode(at))
+        (
+            bytes([SPARSE]),
+            head,
+            nonzero.to_bytes(4, "little"),
+            index_set.encode(at),
+            rans.encode(rans.classify(symbols[at], counts), rest),
+        )
     )
-    return min(dense, sparse + coded, key=len)
-
-
-def _trimmed(quantizer: Quantizer, made: Quantized) -> Quantizer:
-    """Leave out the offsets of levels that do not occur."""
-    top = int(made.symbols.max(initial=1) + 1) >> 1
-    return quantizer._replace(offsets=quantizer.offsets[:top])
+    return min(levels, sparse, key=len)
 
 
 def _decode_levels(data: U8, x: F32) -> None:
@@ -208,6 +212,7 @@ def _decode_sparse(data: U8, x: F32) -> None:
         raise WireError(f"{k} of {x.size} coordinates are said not to be zero")
     at, more = index_set.decode(data[used + 4 :].tobytes(), k, x.size)
     symbols, rest = rans.decode(data[used + 4 + more :], k)
-    values = np.zeros(k, np.float32)
+    values = np.empty(k, np.float32)
     quantized.restore(symbols, rest, quantizer, values)
+    x[:] = 0
     x[at] = values

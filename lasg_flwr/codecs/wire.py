@@ -56,6 +56,7 @@ from ..errors import WireError
 from ..vectors import F32, is_finite
 from .base import CODECS, Codec
 from .coding.inputs import as_vector
+from .coding.large import joined
 
 MAGIC, VERSION = 0x4C, 1
 _HEADER = struct.Struct("<BBBBI")
@@ -113,9 +114,9 @@ def encode(codec: Codec, x: F32, rng: np.random.Generator | None = None) -> byte
     x = as_vector(x)
     parameters = codec.parameters
     head = _HEADER.pack(MAGIC, VERSION, codec.tag, len(parameters), x.size)
-    body = codec.encode(x, rng)
+    body = codec.body(x, rng)
     crc = zlib.crc32(body, zlib.crc32(parameters, zlib.crc32(head)))
-    return b"".join((head, _CRC.pack(crc), parameters, body))
+    return joined((head, _CRC.pack(crc), parameters, body))
 
 
 def decode(payload: bytes, codec: Codec, size: int, gain: float = 1.0) -> F32:

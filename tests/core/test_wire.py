@@ -79,3 +79,14 @@ def test_a_level_above_the_grid_is_refused() -> None:
 def test_decode_takes_views() -> None:
     body: BytesLike = memoryview(QSGD().encode(np.ones(4, np.float32), keyed_rng()))
     assert QSGD().decode(body, 4).tolist() == [1.0] * 4
+
+
+def test_large_payloads_are_what_small_ones_are() -> None:
+    """Above 4 MiB, bytes are allocated in another way; every one must be there."""
+    x = np.arange(1 << 20, dtype=np.float32)
+    payload = wire.encode(Dense(), x)
+    assert len(payload) == wire.HEADER_BYTES + (4 << 20)
+    assert payload[wire.HEADER_BYTES :] == x.tobytes()
+    assert np.array_equal(wire.decode(payload, Dense(), x.size), x)
+    assert isinstance(payload, bytes)
+    assert hash(payload) == hash(bytes(bytearray(payload)))

@@ -5,6 +5,8 @@ are equal to the bit. Codes are packed least significant bit first: code i of w 
 takes bits i·w to (i + 1)·w − 1 of the little-endian bit string.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,7 @@ HALF = 1 << 31
 MAGNITUDE = 0x7FFFFFFF
 TWO_32 = 4294967296.0
 MOST_FLOAT = float(np.finfo(np.float32).max)
+SUMS = 32
 BINS, BIN_SHIFT = 1 << 16, 15
 """Of `histogram`: exponent and eight bits of mantissa."""
 
@@ -170,37 +173,29 @@ def histogram(x: F32, counts: NDArray[np.int64]) -> None:
 
 
 def deadzone(
-    x: F32,
-    inverse: float,
-    rounding: float,
-    values: NDArray[np.float64],
-    symbols: U8,
-    long: NDArray[np.int64],
-) -> tuple[int, float, float]:
-    """Write the symbols of m = ⌊|x|/Δ + r⌋, and of those that are long their m.
+    x: F32, inverse: float, rounding: float, values: NDArray[np.float64], symbols: U8
+) -> tuple[NDArray[np.int32], float, float]:
+    """Write the symbols of m = ⌊|x|/Δ + r⌋ < 2²⁷.
 
     `values` holds what each m below 16 is decoded to, then Δ, then the offset of all
-    larger m. Returns how many are long, ‖|x| − decoded‖² and ‖x‖².
+    larger m. Returns the m of long symbols, ‖|x| − decoded‖² and ‖x‖².
     """
     wide = np.abs(x).astype(np.float64)
-    level = (wide * inverse + rounding).astype(np.int64)
+    level = (wide * inverse + rounding).astype(np.int32)
     large = np.flatnonzero(level >= DIRECT)
     direct = np.minimum(level, DIRECT - 1)
     decoded = values[direct]
     symbols[:] = 2 * direct - ((direct > 0) & (x > 0))
+    long = level[large]
     if large.size:
-        m = level[large]
-        long[: large.size] = m
-        decoded[large] = long_values(m, values[DIRECT], values[DIRECT + 1])
-        symbols[large] = 2 * tokens_of(m) - (x[large] > 0)
-    wide2 = wide * wide
-    wide -= decoded
-    wide *= wide
-    return large.size, _sum(wide), _sum(wide2)
+        decoded[large] = long_values(long, values[DIRECT], values[DIRECT + 1])
+        symbols[large] = 2 * tokens_of(long.astype(np.int64)) - (x[large] > 0)
+    rest = wide - decoded
+    return long, _sum(rest * rest), _sum(wide * wide)
 
 
 def long_values(
-    m: NDArray[np.int64], step: float, offset: float | NDArray[np.float64]
+    m: NDArray[Any], step: float, offset: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return float32((m + offset)·Δ) in float64."""
     exact = (m.astype(np.float64) + offset) * step
@@ -208,8 +203,14 @@ def long_values(
 
 
 def _sum(values: NDArray[np.float64]) -> float:
-    """Return the sum, in eight sums of every eighth value: an order to rely on."""
-    padded = np.zeros(-(-values.size // 8) * 8)
+    """Return the sum, in 32 sums of every 32nd value: an order to rely on."""
+    padded = np.zeros(-(-values.size // SUMS) * SUMS)
     padded[: values.size] = values
-    eight = np.cumsum(padded.reshape(-1, 8), axis=0)[-1]
-    return float(np.cumsum(eight)[-1])
+    sums = np.cumsum(padded.reshape(-1, SUMS), axis=0)[-1]
+    return float(np.cumsum(sums)[-1])
+
+
+def look_up(symbols: U8, values: F32, out: F32) -> int:
+    """Write the value of each symbol; return the largest symbol."""
+    np.take(values, symbols, out=out, mode="clip")
+    return int(symbols.max(initial=0))

@@ -72,6 +72,11 @@ class Models(NamedTuple):
     of_class: NDArray[np.uint8]
     frequencies: I64
 
+    def inverses(self) -> NDArray[np.float64]:
+        """Return 1/f of each symbol, rounded up; 0 where it does not occur."""
+        f = self.frequencies.ravel()
+        return np.where(f > 0, np.nextafter(1.0 / np.maximum(f, 1), 2.0), 0.0)
+
     def of_value(self) -> NDArray[np.uint8]:
         """Return which set of frequencies each v uses."""
         if len(self.frequencies) == 1:
@@ -87,6 +92,19 @@ class Models(NamedTuple):
         """Return the symbol of each number below 2¹², for each context."""
         symbols = np.tile(np.arange(STRIDE, dtype=np.uint8), len(self.frequencies))
         return np.repeat(symbols, self.frequencies.ravel())
+
+    def slots(self) -> NDArray[np.uint32]:
+        """Return what a decoder needs of each number n below 2¹², for each context.
+
+        The symbol in 7 bits, its frequency less 1 in 12, n less its start in 12.
+        """
+        symbol = np.arange(self.frequencies.size, dtype=np.int32) % STRIDE
+        frequencies = self.frequencies.ravel()
+        start = self.starts().ravel().astype(np.int32)
+        packed = symbol + ((frequencies.astype(np.int32) - 1) << 7) - (start << 19)
+        slots = np.repeat(packed, frequencies)
+        slots += (np.arange(slots.size, dtype=np.int32) % TOTAL) << 19
+        return slots.view(np.uint32)
 
 
 def fit(counts: I64, share: int) -> tuple[Models, bytes]:
@@ -146,6 +164,11 @@ def read(data: NDArray[np.uint8], share: int, most: int) -> tuple[Models, int]:
             raise WireError(f"a table of frequencies from {min(steps)} to {max(steps)}")
         rows.append(_frequencies(steps, share))
     return Models(of_class, np.array(rows)), source.used_bytes
+
+
+def pays(counts: I64) -> bool:
+    """Return whether these counts would be coded with more than one context."""
+    return len(_merged(counts)) > 1
 
 
 def _merged(counts: I64) -> list[list[int]]:

@@ -91,21 +91,20 @@ def quantize(x: F32, quantizer: Quantizer) -> Quantized:
     table, loops = table_of(quantizer), deadzone_for(x.size)
     symbols: U8 = np.empty(x.size, np.uint8)
     parts = threads.blocks(x.size)
-    long = [np.zeros(0, np.int64)] * len(parts)
+    long = [np.zeros(0, np.int32)] * len(parts)
     sums = np.zeros((len(parts), 2))
     inverse, rounding = 1.0 / quantizer.step, quantizer.rounding
 
     def part(i: int) -> None:
         start, stop = parts[i]
-        room = np.empty(stop - start, np.int64)
-        found, *sums[i] = loops.deadzone(
-            x[start:stop], inverse, rounding, table, symbols[start:stop], room
+        long[i], *sums[i] = loops.deadzone(
+            x[start:stop], inverse, rounding, table, symbols[start:stop]
         )
-        long[i] = room[:found].copy()
 
     threads.in_threads(part, len(parts))
     lost, energy = np.cumsum(sums, axis=0)[-1]
-    return Quantized(symbols, np.concatenate(long), float(lost), float(energy))
+    large = np.concatenate(long).astype(np.int64)
+    return Quantized(symbols, large, float(lost), float(energy))
 
 
 def fits(top: float, quantizer: Quantizer) -> bool:
@@ -126,11 +125,24 @@ def restore(symbols: U8, rest: U8, quantizer: Quantizer, out: F32) -> None:
     values[1:FIRST_LONG:2] = table[1:DIRECT]
     values[2 : FIRST_LONG + 1 : 2] = -table[1:DIRECT]
 
-    def part(start: int, stop: int) -> None:
-        np.take(values, symbols[start:stop], out=out[start:stop], mode="clip")
+    loops = deadzone_for(out.size)
 
-    threads.over_blocks(part, out.size)
-    large = np.flatnonzero(symbols >= FIRST_LONG)
+    parts = threads.blocks(out.size)
+    tops = [0] * len(parts)
+
+    def part(i: int) -> None:
+        some = slice(*parts[i])
+        tops[i] = loops.look_up(symbols[some], values, out[some])
+
+    threads.in_threads(part, len(parts))
+    with_large = [i for i, top in enumerate(tops) if top >= FIRST_LONG]
+    large = np.concatenate(
+        [np.zeros(0, np.int64)]
+        + [
+            np.flatnonzero(symbols[slice(*parts[i])] >= FIRST_LONG) + parts[i][0]
+            for i in with_large
+        ]
+    )
     those = symbols[large]
     m = alphabet.unpack_rest(those, rest)
     exact = long_values(m, table[DIRECT], table[DIRECT + 1])

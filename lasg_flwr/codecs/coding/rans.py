@@ -39,6 +39,7 @@ _MOST_LANES = 11
 _NONZEROS_A_LANE = 1024
 _STEPS = 1 << 16
 _CONTEXTS_FROM = 1024
+_SAMPLED_FROM, _WINDOWS, _WINDOW = 1 << 18, 64, 1024
 _HEAD = 2
 
 
@@ -48,17 +49,20 @@ class Classified(NamedTuple):
     Attributes
     ----------
     symbols, classes : ndarray, shape (p,), uint8
-        See `symbols` and `models`.
-    counts : ndarray, shape (CLASSES, TOKENS), int64
+        See `symbols` and `models`; no classes where contexts do not pay.
+    tokens : ndarray, shape (CLASSES, TOKENS), int64
         How often each token occurs in each class.
     lanes : int
         K.
+    share : int
+        That of positive numbers among those other than zero, in units of 1/255.
     """
 
     symbols: U8
-    classes: U8
-    counts: I64
+    classes: U8 | None
+    tokens: I64
     lanes: int
+    share: int
 
 
 def lanes_for(size: int, nonzeros: int) -> int:
@@ -74,22 +78,52 @@ def lanes_for(size: int, nonzeros: int) -> int:
     return 1 << min(max(wanted, needed, 0), _MOST_LANES)
 
 
-def classify(values: U8, nonzeros: int) -> Classified:
-    """Find the class of each symbol from those before it in its lane."""
-    lanes = lanes_for(values.size, nonzeros)
-    segment = segment_of(values.size, lanes)
-    loops = loops_for(values.size, lanes)
-    if values.size < _CONTEXTS_FROM:
-        counts = np.zeros((CLASSES, TOKENS), np.int64)
-        counts[0] = np.bincount((values.astype(np.int64) + 1) >> 1, minlength=TOKENS)
-        return Classified(values, np.zeros_like(values), counts, lanes)
+def count(values: U8) -> I64:
+    """Return how often each symbol occurs, shape (STRIDE,)."""
+    loops, parts = loops_for(values.size, 1), threads.blocks(values.size, 1 << 18)
+    found = np.zeros((len(parts), 4, STRIDE), np.int64)
+
+    def part(i: int) -> None:
+        some = values[slice(*parts[i])]
+        if loops is None or loops is rans_loops:
+            found[i, 0] = np.bincount(some, minlength=STRIDE)
+        else:
+            loops.count(some, found[i])
+
+    threads.in_threads(part, len(parts))
+    counts: I64 = found.sum(axis=(0, 1))
+    return counts
+
+
+def classify(values: U8, counts: I64) -> Classified:
+    """Find the class of each symbol from those before it in its lane.
+
+    `counts` is what `count` makes of the values.
+    """
+    lanes = lanes_for(values.size, values.size - int(counts[0]))
+    share = _share_of_positive(counts)
+    if values.size < _CONTEXTS_FROM or not _contexts_pay(values):
+        tokens = np.zeros((CLASSES, TOKENS), np.int64)
+        tokens[0, 0] = counts[0]
+        tokens[0, 1:] = counts[1 : 2 * TOKENS - 1].reshape(-1, 2).sum(axis=1)
+        return Classified(values, None, tokens, lanes, share)
+    return Classified(values, *_classified(values, lanes), lanes, share)
+
+
+def _contexts_pay(values: U8) -> bool:
+    """Return whether contexts pay on a part of a long vector; True for short ones."""
+    if values.size < _SAMPLED_FROM:
+        return True
+    first = np.arange(_WINDOWS) * ((values.size - _WINDOW) // (_WINDOWS - 1))
+    sample = values[first[:, None] + np.arange(_WINDOW)].ravel()
+    return models.pays(_classified(sample, _WINDOWS)[1])
+
+
+def _classified(values: U8, lanes: int) -> tuple[U8, I64]:
+    """Return the class of each symbol, and the counts of tokens in each class."""
+    loops, segment = loops_for(values.size, lanes), segment_of(values.size, lanes)
     if loops is None:
-        return Classified(values, *rans_wide.contexts(values, lanes, segment), lanes)
-    classes, counts = _classified(loops, values, lanes, segment)
-    return Classified(values, classes, counts, lanes)
-
-
-def _classified(loops: Any, values: U8, lanes: int, segment: int) -> tuple[U8, I64]:
+        return rans_wide.contexts(values, lanes, segment)
     if loops is rans_loops:
         made, table = [0] * values.size, [[0] * TOKENS for _ in range(CLASSES)]
         of_value, known = models.CLASS_OF.tobytes(), values.tobytes()
@@ -99,11 +133,12 @@ def _classified(loops: Any, values: U8, lanes: int, segment: int) -> tuple[U8, I
         return np.array(made, np.uint8), np.array(table)
     classes: U8 = np.empty(values.size, np.uint8)
     counts = np.zeros((lanes, CLASSES, TOKENS), np.int64)
+    signed = values.view(np.int8)
 
     def lane(number: int) -> None:
         first = number * segment
         last = min(first + segment, values.size)
-        loops.contexts(values, first, last, models.CLASS_OF, classes, counts[number])
+        loops.contexts(signed, first, last, models.CLASS_OF, classes, counts[number])
 
     threads.in_threads(lane, lanes)
     return classes, counts.sum(axis=0)
@@ -111,48 +146,45 @@ def _classified(loops: Any, values: U8, lanes: int, segment: int) -> tuple[U8, I
 
 def encode(given: Classified, rest: bytes) -> bytes:
     """Return the bytes of symbols, and of what long ones leave out."""
-    share = _share_of_positive(given.symbols)
-    fitted, table = models.fit(given.counts, share)
-    head = bytes([given.lanes.bit_length() - 1, share]) + table
+    fitted, table = models.fit(given.tokens, given.share)
+    head = bytes([given.lanes.bit_length() - 1, given.share]) + table
     if not given.symbols.size:
         return head + rest
     states = np.full(given.lanes, LOWEST, np.int64)
-    rows = (fitted.of_class.astype(np.int32) * STRIDE)[given.classes]
-    words = _words(given.symbols, rows, fitted, states)
+    contexts = None
+    if given.classes is not None and len(fitted.frequencies) > 1:
+        contexts = np.take(fitted.of_class, given.classes)
+    words = _words(given.symbols, contexts, fitted, states)
     sizes = np.array([w.size for w in words[:-1]], "<u4").tobytes()
     body = [w.astype("<u2", copy=False).tobytes() for w in words]
     return b"".join((head, sizes, states.astype("<u4").tobytes(), *body, rest))
 
 
-def _words(
-    values: U8, rows: NDArray[np.int32], fitted: Models, states: I64
-) -> list[U16]:
+def _words(values: U8, contexts: U8 | None, fitted: Models, states: I64) -> list[U16]:
     """Return the words of each group; `states` become those to begin decoding with."""
     segment = segment_of(values.size, states.size)
     parts = _groups(values.size, states.size, segment)
-    loops = loops_for(values.size, states.size)
-    starts, frequencies = fitted.starts().ravel(), fitted.frequencies.ravel()
+    loops, many = loops_for(values.size, states.size), contexts is not None
     if loops is None:
-        return _wide_words(values, rows, starts, frequencies, states, len(parts))
+        return _wide_words(values, contexts, fitted, states, len(parts))
+    tables: list[Any] = [
+        fitted.frequencies.ravel(), fitted.starts().ravel(), fitted.inverses()
+    ]  # fmt: skip
     found: list[U16] = [np.zeros(0, np.uint16)] * len(parts)
 
     def group(g: int) -> None:
-        first, last = parts[g]
-        own = states[g * GROUP : (g + 1) * GROUP]
+        part, own = slice(*parts[g]), states[g * GROUP : (g + 1) * GROUP]
+        some = values[part]
+        context = some if contexts is None else contexts[part]
+        words: U16 = np.empty(some.size, np.uint16)
         if loops is rans_loops:
-            some, held = [0] * (last - first), own.tolist()
+            held, plain = own.tolist(), [table.data for table in tables]
             at = loops.encode(
-                values[first:last].tobytes(), rows[first:last].tolist(), segment,
-                starts.tolist(), frequencies.tolist(), held, some,
-            )  # fmt: skip
+                some.data, context.data, many, segment, *plain, held, words.data
+            )
             own[:] = held
-            found[g] = np.array(some[at:], np.uint16)
-            return
-        words = np.empty(last - first, np.uint16)
-        at = loops.encode(
-            values[first:last], rows[first:last], segment, starts, frequencies, own,
-            words,
-        )  # fmt: skip
+        else:
+            at = loops.encode(some, context, many, segment, *tables, own, words)
         found[g] = words[at:]
 
     threads.in_threads(group, len(parts))
@@ -160,15 +192,13 @@ def _words(
 
 
 def _wide_words(
-    values: U8,
-    rows: NDArray[np.int32],
-    starts: I64,
-    frequencies: I64,
-    states: I64,
-    groups: int,
+    values: U8, contexts: U8 | None, fitted: Models, states: I64, groups: int
 ) -> list[U16]:
     segment = segment_of(values.size, states.size)
-    steps = rans_wide.encode(values, rows, segment, starts, frequencies, states)
+    rows: Any = np.broadcast_to(np.int32(0), values.shape)
+    if contexts is not None:
+        rows = contexts.astype(np.int32) * STRIDE
+    steps = rans_wide.encode(values, rows, segment, fitted, states)
     group = np.concatenate([lanes for lanes, _ in steps]) // GROUP
     words = np.concatenate([some for _, some in steps])
     order = np.argsort(group, kind="stable")
@@ -222,35 +252,33 @@ def _decoded(
     """Decode each group; return the words that each took, None if one had too few."""
     segment = segment_of(values.size, states.size)
     parts = _groups(values.size, states.size, segment)
-    class_rows, lookup = fitted.of_value(), fitted.lookup()
-    starts, frequencies = fitted.starts().ravel(), fitted.frequencies.ravel()
     ends = np.cumsum(taken)
     begins = ends - taken
-    loops = loops_for(values.size, states.size)
+    loops, many = loops_for(values.size, states.size), len(fitted.frequencies) > 1
+    sets: Any = fitted.of_value()
     if loops is None:
         return rans_wide.decode(
-            words, begins, ends, segment, values.size, class_rows, lookup, starts,
-            frequencies, states, values,
-        )  # fmt: skip
+            words, begins, ends, segment, values.size, sets, fitted, states, values
+        )
+    slots: Any = fitted.slots()
     spent = np.zeros(len(parts), np.int64)
 
     def group(g: int) -> None:
         first, last = parts[g]
-        own, some = states[g * GROUP : (g + 1) * GROUP], words[begins[g] : ends[g]]
-        average = np.zeros((2, own.size), np.int64)
+        own = states[g * GROUP : (g + 1) * GROUP]
+        some = words[begins[g] : ends[g]]
+        average, made = np.zeros((2, own.size), np.int64), values[first:last]
         if loops is rans_loops:
-            held, made = own.tolist(), [0] * (last - first)
+            held = own.tolist()
             spent[g] = loops.decode(
-                some.tolist(), segment, last - first, class_rows.data,
-                lookup.data, starts.tolist(), frequencies.tolist(), held,
-                *average.tolist(), made,
+                some.data, segment, made.size, many, sets.data, slots.data, held,
+                *average.tolist(), made.data,
             )  # fmt: skip
-            own[:], values[first:last] = held, made
+            own[:] = held
             return
         spent[g] = loops.decode(
-            some, segment, last - first, class_rows, lookup, starts, frequencies, own,
-            *average, values[first:last],
-        )  # fmt: skip
+            some, segment, made.size, many, sets, slots, own, *average, made
+        )
 
     threads.in_threads(group, len(parts))
     return None if np.any(spent < 0) else spent
@@ -270,10 +298,9 @@ def _groups(size: int, lanes: int, segment: int) -> list[tuple[int, int]]:
     ]
 
 
-def _share_of_positive(values: U8) -> int:
+def _share_of_positive(counts: I64) -> int:
     """Return the share of positive numbers among those not zero, times 255."""
-    nonzero = int(np.count_nonzero(values))
-    positive = int(np.count_nonzero(values & 1))
+    nonzero, positive = int(counts[1:].sum()), int(counts[1::2].sum())
     if positive in (0, nonzero):
         return 255 if positive else 0
     return min(max((510 * positive + nonzero) // (2 * nonzero), 1), 254)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .kernels import U8, U16
-from .models import CLASS_OF, CLASSES, PRECISION, STRIDE, TOTAL
+from .models import CLASS_OF, CLASSES, PRECISION, STRIDE, TOTAL, Models
 from .rans_loops import LOWEST
 from .symbols import TOKENS
 
@@ -47,14 +47,15 @@ def encode(
     symbols: U8,
     rows: NDArray[np.int32],
     segment: int,
-    starts: I64,
-    frequencies: I64,
+    fitted: Models,
     states: I64,
 ) -> list[tuple[I64, U16]]:
     """Encode backwards; return the lanes that gave a word at each step, and the words.
 
-    See `rans_loops.encode`; `states` is changed in place.
+    `rows` is STRIDE times the set of frequencies of each symbol. See
+    `rans_loops.encode`; `states` is changed in place.
     """
+    starts, frequencies = fitted.starts().ravel(), fitted.frequencies.ravel()
     first = np.arange(states.size, dtype=np.int64) * segment
     steps = _steps(symbols.size, states.size, segment)
     found = []
@@ -78,10 +79,8 @@ def decode(
     ends: I64,
     segment: int,
     size: int,
-    class_rows: U8,
-    lookup: U8,
-    starts: I64,
-    frequencies: I64,
+    sets: U8,
+    fitted: Models,
     states: I64,
     symbols: U8,
 ) -> I64 | None:
@@ -90,14 +89,15 @@ def decode(
     Group g reads words `begins[g]` to `ends[g]` − 1; None if one has too few. See
     `rans_loops.decode`.
     """
-    lanes = states.size
+    lookup, lanes = fitted.lookup(), states.size
+    starts, frequencies = fitted.starts().ravel(), fitted.frequencies.ravel()
     each = lanes // begins.size
     fast, slow = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
     first = np.arange(lanes, dtype=np.int64) * segment
     at, padded = begins.copy(), np.append(words, np.uint16(0))
     hungry = np.zeros((begins.size, each), bool)
     for i, n in enumerate(_steps(size, lanes, segment)):
-        context = class_rows[(fast[:n] + slow[:n]) >> 4].astype(np.int64)
+        context = sets[(fast[:n] + slow[:n]) >> 4].astype(np.int64)
         x = states[:n]
         slot = x & (TOTAL - 1)
         s = lookup[(context << PRECISION) + slot]
