@@ -9,8 +9,8 @@ import numpy as np
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
+from .coding import history, quantized, rans
 from .coding import indices as index_set
-from .coding import quantized, rans
 from .coding import symbols as alphabet
 from .coding.entropy import BytesLike
 from .coding.inputs import as_vector
@@ -175,13 +175,13 @@ class ECSQ(Codec):
 
 def _body(quantizer: Quantizer, made: Quantized) -> bytes:
     """Return the smaller of the two forms."""
-    symbols, counts = made.symbols, rans.count(made.symbols)
+    symbols, counts = made.symbols, history.count(made.symbols)
     nonzero = symbols.size - int(counts[0])
     top = int(np.flatnonzero(counts)[-1] + 1) >> 1
     head = quantized.head_of(quantizer._replace(offsets=quantizer.offsets[: top or 1]))
     long = symbols[symbols >= FIRST_LONG] if made.long.size else symbols[:0]
     rest = alphabet.pack_rest(long, made.long)
-    coded = rans.encode(rans.classify(symbols, counts), rest)
+    coded = rans.encode(history.classify(symbols, counts), rest)
     levels = b"".join((bytes([LEVELS]), head, coded))
     if nonzero * _SPARSE_BELOW > symbols.size or not nonzero:
         return levels
@@ -193,7 +193,7 @@ def _body(quantizer: Quantizer, made: Quantized) -> bytes:
             head,
             nonzero.to_bytes(4, "little"),
             index_set.encode(at),
-            rans.encode(rans.classify(symbols[at], counts), rest),
+            rans.encode(history.classify(symbols[at], counts), rest),
         )
     )
     return min(levels, sparse, key=len)

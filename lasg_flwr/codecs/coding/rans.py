@@ -19,7 +19,7 @@ The number of words in the last group follows from the length, and every lane mu
 in the state it began with, so that damage is noticed.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,121 +27,15 @@ from numpy.typing import NDArray
 from ...errors import WireError
 from . import models, rans_loops, rans_wide, threads
 from .backend import loops_for
+from .history import CONTEXTS_FROM, MOST_LANES, STEPS, Classified, segment_of
 from .kernels import U8, U16
-from .models import CLASSES, STRIDE, Models
+from .models import STRIDE, Models
 from .rans_loops import LOWEST
-from .symbols import TOKENS
 
 I64 = NDArray[np.int64]
 
 GROUP = 32
-_MOST_LANES = 11
-_NONZEROS_A_LANE = 1024
-_STEPS = 1 << 16
-_CONTEXTS_FROM = 1024
-_SAMPLED_FROM, _WINDOWS, _WINDOW = 1 << 18, 64, 1024
 _HEAD = 2
-
-
-class Classified(NamedTuple):
-    """Symbols, and the class that each one's history puts it into.
-
-    Attributes
-    ----------
-    symbols, classes : ndarray, shape (p,), uint8
-        See `symbols` and `models`; no classes where contexts do not pay.
-    tokens : ndarray, shape (CLASSES, TOKENS), int64
-        How often each token occurs in each class.
-    lanes : int
-        K.
-    share : int
-        That of positive numbers among those other than zero, in units of 1/255.
-    """
-
-    symbols: U8
-    classes: U8 | None
-    tokens: I64
-    lanes: int
-    share: int
-
-
-def lanes_for(size: int, nonzeros: int) -> int:
-    """Return K: enough to keep lanes short, too few for their states to weigh.
-
-    Examples
-    --------
-    >>> lanes_for(785, 100), lanes_for(21_840, 2_500), lanes_for(11_000_000, 10**6)
-    (1, 2, 512)
-    """
-    wanted = (nonzeros // _NONZEROS_A_LANE).bit_length() - 1
-    needed = (-(-size // _STEPS) - 1).bit_length()
-    return 1 << min(max(wanted, needed, 0), _MOST_LANES)
-
-
-def count(values: U8) -> I64:
-    """Return how often each symbol occurs, shape (STRIDE,)."""
-    loops, parts = loops_for(values.size, 1), threads.blocks(values.size, 1 << 18)
-    found = np.zeros((len(parts), 4, STRIDE), np.int64)
-
-    def part(i: int) -> None:
-        some = values[slice(*parts[i])]
-        if loops is None or loops is rans_loops:
-            found[i, 0] = np.bincount(some, minlength=STRIDE)
-        else:
-            loops.count(some, found[i])
-
-    threads.in_threads(part, len(parts))
-    counts: I64 = found.sum(axis=(0, 1))
-    return counts
-
-
-def classify(values: U8, counts: I64) -> Classified:
-    """Find the class of each symbol from those before it in its lane.
-
-    `counts` is what `count` makes of the values.
-    """
-    lanes = lanes_for(values.size, values.size - int(counts[0]))
-    share = _share_of_positive(counts)
-    if values.size < _CONTEXTS_FROM or not _contexts_pay(values):
-        tokens = np.zeros((CLASSES, TOKENS), np.int64)
-        tokens[0, 0] = counts[0]
-        tokens[0, 1:] = counts[1 : 2 * TOKENS - 1].reshape(-1, 2).sum(axis=1)
-        return Classified(values, None, tokens, lanes, share)
-    return Classified(values, *_classified(values, lanes), lanes, share)
-
-
-def _contexts_pay(values: U8) -> bool:
-    """Return whether contexts pay on a part of a long vector; True for short ones."""
-    if values.size < _SAMPLED_FROM:
-        return True
-    first = np.arange(_WINDOWS) * ((values.size - _WINDOW) // (_WINDOWS - 1))
-    sample = values[first[:, None] + np.arange(_WINDOW)].ravel()
-    return models.pays(_classified(sample, _WINDOWS)[1])
-
-
-def _classified(values: U8, lanes: int) -> tuple[U8, I64]:
-    """Return the class of each symbol, and the counts of tokens in each class."""
-    loops, segment = loops_for(values.size, lanes), segment_of(values.size, lanes)
-    if loops is None:
-        return rans_wide.contexts(values, lanes, segment)
-    if loops is rans_loops:
-        made, table = [0] * values.size, [[0] * TOKENS for _ in range(CLASSES)]
-        of_value, known = models.CLASS_OF.tobytes(), values.tobytes()
-        for first in range(0, values.size, segment):
-            last = min(first + segment, values.size)
-            loops.contexts(known, first, last, of_value, made, table)
-        return np.array(made, np.uint8), np.array(table)
-    classes: U8 = np.empty(values.size, np.uint8)
-    counts = np.zeros((lanes, CLASSES, TOKENS), np.int64)
-    signed = values.view(np.int8)
-
-    def lane(number: int) -> None:
-        first = number * segment
-        last = min(first + segment, values.size)
-        loops.contexts(signed, first, last, models.CLASS_OF, classes, counts[number])
-
-    threads.in_threads(lane, lanes)
-    return classes, counts.sum(axis=0)
 
 
 def encode(given: Classified, rest: bytes) -> bytes:
@@ -218,9 +112,9 @@ def decode(data: U8, size: int) -> tuple[U8, U8]:
         raise WireError(f"{data.size} bytes of coded levels: the payload was cut short")
     power, share = int(data[0]), int(data[1])
     lanes = 1 << min(power, 31)
-    if power > _MOST_LANES or lanes > max(1, size) or size > lanes * _STEPS:
+    if power > MOST_LANES or lanes > max(1, size) or size > lanes * STEPS:
         raise WireError(f"2^{power} lanes for {size} levels")
-    most = 1 if size < _CONTEXTS_FROM else 16
+    most = 1 if size < CONTEXTS_FROM else 16
     fitted, used = models.read(data[_HEAD:], share, most)
     at = _HEAD + used
     if not size:
@@ -284,11 +178,6 @@ def _decoded(
     return None if np.any(spent < 0) else spent
 
 
-def segment_of(size: int, lanes: int) -> int:
-    """Return the length of a lane."""
-    return max(1, -(-size // lanes))
-
-
 def _groups(size: int, lanes: int, segment: int) -> list[tuple[int, int]]:
     """Return where the coordinates of each group begin and end."""
     each = GROUP * segment
@@ -296,11 +185,3 @@ def _groups(size: int, lanes: int, segment: int) -> list[tuple[int, int]]:
         (min(g * each, size), min((g + 1) * each, size))
         for g in range(-(-lanes // GROUP))
     ]
-
-
-def _share_of_positive(counts: I64) -> int:
-    """Return the share of positive numbers among those not zero, times 255."""
-    nonzero, positive = int(counts[1:].sum()), int(counts[1::2].sum())
-    if positive in (0, nonzero):
-        return 255 if positive else 0
-    return min(max((510 * positive + nonzero) // (2 * nonzero), 1), 254)
