@@ -9,6 +9,7 @@ projects take the same path to the bit.
 
 import logging
 import os
+import random
 import time
 from itertools import product
 from pathlib import Path
@@ -33,6 +34,8 @@ def dropin_command(
     seeds: Annotated[int, typer.Option(min=1)] = 5,
     projects: Annotated[str, typer.Option()] = ",".join(PROJECTS),
     variants: Annotated[str, typer.Option()] = ",".join(VARIANTS),
+    rounds: Annotated[int, typer.Option(min=1)] = 80,
+    fraction_train: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
 ) -> None:
     """Run Flower projects plain and lazy, what is missing of it; summarise all.
 
@@ -47,12 +50,19 @@ def dropin_command(
     logging.getLogger("flwr").setLevel(logging.WARNING)
     out.mkdir(parents=True, exist_ok=True)
     for project in projects.split(","):
-        _measure(project, variants.split(","), seeds, out / "runs.csv", data)
+        changes = {"num_server_rounds": rounds, "fraction_train": fraction_train}
+        file = out / "runs.csv"
+        _measure(project, variants.split(","), seeds, file, data, changes)
     typer.echo(write_summary(out))
 
 
 def _measure(
-    project: str, variants: list[str], seeds: int, file: Path, data: str
+    project: str,
+    variants: list[str],
+    seeds: int,
+    file: Path,
+    data: str,
+    changes: dict[str, Any],
 ) -> None:
     with TemporaryDirectory(prefix="lasg-dropin-") as name:
         scratch = Path(name)
@@ -61,7 +71,9 @@ def _measure(
         for seed, variant in product(range(first, first + seeds), variants):
             if (project, variant, seed) in {row.key for row in Row.read(file)}:
                 continue
-            figures = run(apps[variant], Path(data) / "mnist", scratch, seed=seed)
+            random.seed(seed)  # FedAvg samples with it
+            mnist = Path(data) / "mnist"
+            figures = run(apps[variant], mnist, scratch, seed=seed, **changes)
             row = Row(project=project, variant=variant, seed=seed, **figures)
             row.append_to(file)
             typer.echo(row)

@@ -16,11 +16,10 @@ from flwr.serverapp import ServerApp
 FOLDER = Path(__file__).parent
 PROJECTS = ("quickstart-pytorch", "older-numpy-client")
 DIFF = "lazy.diff"
-CODECS = {"lazy": "dense", "lazy-4bit": "qsgd:bits=4"}
-VARIANTS = ("plain", *CODECS)
-RULE = "wk2"
-CHOICE = f'"{RULE}", step=1.0'
-"""How the diffs choose the rule; a codec is put between the two."""
+CHANGES = {"lazy": "", "two-runs": 'effort="two-runs",'}
+VARIANTS = ("plain", *CHANGES)
+CHOICE = "LazyFedAvg("
+"""What the diffs put in the place of FedAvg; a variant's arguments come after it."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,7 @@ def copy_project(project: str, variant: str, folder: Path) -> Path:
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", DIFF))
     if variant != "plain":
         diff = (source / DIFF).read_text()
-        if CODECS[variant] != "dense":
-            diff = diff.replace(CHOICE, f'"{RULE}", "{CODECS[variant]}", step=1.0')
+        diff = diff.replace(CHOICE, CHOICE + CHANGES[variant])
         command = ["git", "apply", "-"]
         subprocess.run(command, input=diff, text=True, cwd=folder, check=True)
     return folder

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 Effort = Literal["one-run", "two-runs"]
 
-UPLOADS = "qsgd:bits=4"
+UPLOADS = "ecsq:error=0.3"
 """How updates of an app are coded."""
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -41,7 +41,7 @@ def server_fn(context: Context) -> ServerAppComponents:
         return {"server_round": server_round, "lr": config["learning-rate"]}
 
     strategy = FedAvg(
-        fraction_fit=1.0,
+        fraction_fit=config["fraction-train"],
         fraction_evaluate=config["fraction-evaluate"],
         min_available_clients=2,
         initial_parameters=ndarrays_to_parameters(get_weights(net)),

@@ -27,7 +27,10 @@ def main(grid: Grid, context: Context) -> None:
         loss, accuracy = test_fn(model, test_data)
         return MetricRecord({"loss": loss, "accuracy": accuracy})
 
-    strategy = FedAvg(fraction_evaluate=config["fraction-evaluate"])
+    strategy = FedAvg(
+        fraction_train=config["fraction-train"],
+        fraction_evaluate=config["fraction-evaluate"],
+    )
     result = strategy.start(
         grid=grid,
         initial_arrays=arrays,
