@@ -1,7 +1,8 @@
 """The in-process engine: the two state machines, without Flower."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from .checks import whole
 from .config import U64, LasgConfig, config_from
 from .errors import DuplicateKeyError
+from .history import Evaluate, History, Recorder, mean_evaluation
 from .ledger import Ledger
 from .oracles import BatchedGradient, Oracle
 from .protocol import LasgServer, LasgWorker, Task
@@ -32,16 +34,23 @@ class SimulationResult:
         The server, to go on or look into.
     workers : list of LasgWorker
         The workers, in key order.
+    history : History
+        Uploads and bytes of every round; loss and accuracy where evaluated.
     """
 
     theta: F32
     server: LasgServer
     workers: list[LasgWorker]
+    history: History = field(default_factory=History)
 
     @property
     def ledger(self) -> Ledger:
         """What was sent."""
         return self.server.ledger
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draw the history, see `lasg_flwr.history.History.plot`."""
+        return self.history.plot(path)
 
 
 def simulate(
@@ -56,6 +65,9 @@ def simulate(
     callback: Callback | None = None,
     batched_gradient: BatchedGradient | None = None,
     sample: Sampler | None = None,
+    evaluate_every: int | None = None,
+    evaluate: Evaluate | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> SimulationResult:
     """Run lazily aggregated SGD over `oracles` in this process.
@@ -88,6 +100,13 @@ def simulate(
     sample : callable, optional
         ``sample(round)`` gives the positions of the workers that a round can reach;
         left out, all of them.
+    evaluate_every : int, optional
+        The model is evaluated every so many rounds, and after the last.
+    evaluate : callable, optional
+        ``evaluate(theta)`` returns a mapping with a ``"loss"``, an ``"accuracy"``, or
+        both; left out, the mean of the oracles' own `Oracle.evaluate`.
+    progress : bool (default: False)
+        Whether evaluated rounds are shown on standard error.
     **options
         Arguments of `lasg_flwr.LasgConfig`: ``rule``, ``codec``, ``memory``,
         ``server_memory``, ``step``, ``weights``, ``seed`` and so on.
@@ -147,6 +166,9 @@ def simulate(
     order = sorted(range(len(workers)), key=lambda i: workers[i].key)
     for i in order:
         server.introduce(i, workers[i].key, workers[i].oracle.num_examples)
+    if evaluate is None and evaluate_every is not None:
+        evaluate = _evaluated_by(workers, server)
+    recorder = Recorder(evaluate, evaluate_every, rounds, progress)
     for k in range(rounds):
         nodes = order if sample is None else _in_order(order, sample(k))
         requests = server.open_round(nodes)
@@ -155,9 +177,23 @@ def simulate(
         else:
             _answer_together(server, workers, requests, batched_gradient)
         report = server.close_round()
+        recorder.add(server.theta, server.ledger)
         if callback is not None and callback(server, report):
             break
-    return SimulationResult(server.theta, server, [workers[i] for i in order])
+    in_order = [workers[i] for i in order]
+    return SimulationResult(server.theta, server, in_order, recorder.history)
+
+
+def _evaluated_by(workers: Sequence[LasgWorker], server: LasgServer) -> Evaluate:
+    """Return the mean of the oracles' own evaluations."""
+
+    def evaluate(theta: F32) -> dict[str, float]:
+        oracles = [worker.oracle for worker in workers]
+        for oracle in oracles:
+            oracle.load_buffers(server.buffers)
+        return mean_evaluation(oracle.evaluate(theta) for oracle in oracles)
+
+    return evaluate
 
 
 def _in_order(order: Sequence[int], reachable: Sequence[int]) -> list[int]:

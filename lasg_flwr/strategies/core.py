@@ -163,10 +163,14 @@ class Core(Generic[R]):
         ledger.uplink_message_bytes += moved.uplink_bytes
         ledger.downlink_message_bytes += moved.downlink_bytes
 
-    def report(self, report: RoundReport) -> None:
+    def report(self, report: RoundReport, metrics: Mapping[str, Any]) -> None:
         """Report a round that has closed."""
         seconds = time.perf_counter() - self._opened
-        self._reports.add(report, self.server.ledger, seconds)
+        self._reports.add(report, self.server.ledger, seconds, metrics)
+
+    def note(self, name: str, round_: int, metrics: Mapping[str, Any]) -> None:
+        """Report the metrics of an evaluation."""
+        self._reports.note(name, round_, metrics)
 
 
 def refuse_fraction(rule: Any) -> None:

@@ -233,8 +233,8 @@ class LasgStrategy(RunnableStrategy):
         contents = [content for content in taken if content is not None]
         report = core.close()
         self._save()
-        core.report(report)
         metrics = self._train_metrics.aggregate(contents) or MetricRecord()
+        core.report(report, metrics)
         metrics.update(server.ledger.as_metrics())
         return core.arrays(), metrics
 
@@ -271,7 +271,9 @@ class LasgStrategy(RunnableStrategy):
                 contents.append(found)
             except WireError as error:
                 self._core.replies.report_failure(message, str(error))
-        return self._evaluate_metrics.aggregate(contents)
+        metrics = self._evaluate_metrics.aggregate(contents)
+        self._core.note("evaluate_metrics", server_round, metrics or {})
+        return metrics
 
     def _before_aggregation(self, replies: list[Message]) -> list[Message]:
         if type(self).aggregate_train is LasgStrategy.aggregate_train:

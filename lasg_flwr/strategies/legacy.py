@@ -193,7 +193,7 @@ class LegacyLasgStrategy(Strategy):
         core.replies.failures.open([node for node, _ in requests])
         core.count(traffic.of_fit_requests(ins for _, ins in asked))
         if not asked:  # Flower goes on without aggregate_fit, but θ moves all the same
-            core.report(core.close())
+            core.report(core.close(), {})
         return asked
 
     def _begin(self, arrays: NDArrays) -> None:
@@ -213,10 +213,11 @@ class LegacyLasgStrategy(Strategy):
         core.count(traffic.of_fit_results(result for _, result in results))
         valid = [result for proxy, result in results if self._keep(proxy, result)]
         kept = [(result.num_examples, user_metrics(result)) for result in valid]
-        core.report(core.close())
+        report = core.close()
         metrics: dict[str, Scalar] = {}
         if kept and self.fit_metrics_aggregation_fn:
             metrics = aggregated(self.fit_metrics_aggregation_fn, kept)
+        core.report(report, metrics)
         metrics.update(server.ledger.as_metrics())
         parameters = ndarrays_to_parameters(self.arrays())
         self._handed_out = list(parameters.tensors)
@@ -255,6 +256,8 @@ class LegacyLasgStrategy(Strategy):
         if self.evaluate_metrics_aggregation_fn:
             pairs = [(r.num_examples, r.metrics) for r in valid]
             metrics = aggregated(self.evaluate_metrics_aggregation_fn, pairs)
+        found = {"loss": loss, **metrics}
+        self._core.note("evaluate_metrics", server_round, found)
         return loss, metrics
 
     def evaluate(

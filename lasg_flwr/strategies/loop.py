@@ -109,6 +109,8 @@ class Loop:
         Returns what `aggregate_train` gets of a round's replies.
     after_aggregation : callable
         Called with the round and its replies after that.
+    note : callable
+        Called with name, round and metrics of an evaluation on the server.
     """
 
     strategy: Strategy
@@ -120,6 +122,7 @@ class Loop:
     evaluate_fn: EvaluateFn | None = None
     before_aggregation: Callable[[list[Message]], list[Message]] = list
     after_aggregation: Callable[[int, list[Message]], None] = lambda *_: None
+    note: Callable[[str, int, MetricRecord], None] = lambda *_: None
 
     def run(self, arrays: ArrayRecord, done: int, num_rounds: int) -> Result:
         """Run rounds ``done + 1`` to `num_rounds`; fewer if no workers are left."""
@@ -180,3 +183,4 @@ class Loop:
             log(INFO, "Initial global evaluation results: %s", metrics)
         if metrics is not None:
             result.evaluate_metrics_serverapp[server_round] = metrics
+            self.note("server_evaluate_metrics", server_round, metrics)

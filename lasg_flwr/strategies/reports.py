@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import DEBUG, INFO, WARNING
 from pathlib import Path
@@ -13,9 +13,12 @@ from flwr.common import log
 from flwr.serverapp.strategy import Result
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
+from ..history import History, row_of
 from ..ledger import Ledger
 from ..protocol.rounds import RoundReport
 
+Values = Mapping[str, Any]
+_COUNTS = ("uploads", "uplink_bytes", "downlink_bytes")
 MetricsAggregation = Callable[[list[RecordDict], str], MetricRecord]
 Sink = Callable[[dict[str, Any]], None]
 
@@ -47,11 +50,18 @@ class Reports:
         if tensorboard_dir is not None:
             self._sinks.append(_tensorboard(Path(tensorboard_dir)))
 
-    def add(self, report: RoundReport, ledger: Ledger, seconds: float) -> None:
+    def add(
+        self, report: RoundReport, ledger: Ledger, seconds: float, metrics: Values
+    ) -> None:
         """Report a round that has closed."""
         fields = summary(report, ledger, seconds)
         for sink in self._sinks:
-            sink(fields)
+            sink({**fields, "train_metrics": dict(metrics)})
+
+    def note(self, name: str, round_: int, metrics: Values) -> None:
+        """Report the metrics of an evaluation, to files alone."""
+        for sink in self._sinks[1:] if metrics else ():
+            sink({"round": round_, name: dict(metrics)})
 
 
 def summary(report: RoundReport, ledger: Ledger, seconds: float) -> dict[str, Any]:
@@ -115,7 +125,9 @@ def _tensorboard(folder: Path) -> Sink:
     writer = module.Writer(str(folder))
 
     def write(fields: dict[str, Any]) -> None:
-        for name, value in {**fields, **fields["ledger"]}.items():
+        nested = [v for v in fields.values() if isinstance(v, dict)]
+        flat = {name: v for part in (fields, *nested) for name, v in part.items()}
+        for name, value in flat.items():
             if isinstance(value, int | float):
                 writer.add_scalar(f"lasg/{name}", float(value), fields["round"])
         writer.flush()
@@ -125,7 +137,7 @@ def _tensorboard(folder: Path) -> Sink:
 
 @dataclass(repr=False)
 class LasgResult(Result):
-    """Flower's `Result` with the ledger of the run.
+    """Flower's `Result` with the ledger and the history of the run.
 
     Attributes
     ----------
@@ -135,6 +147,29 @@ class LasgResult(Result):
     """
 
     ledger: Ledger = field(default_factory=Ledger)
+
+    @property
+    def history(self) -> History:
+        """Uploads and bytes so far, by round; loss and accuracy where evaluated.
+
+        Loss and accuracy are the metrics with ``loss`` and ``acc`` in their names, of
+        the evaluation on the server if there is one, else on the clients.
+        """
+        rows = []
+        for k, trained in self.train_metrics_clientapp.items():
+            evaluated: list[Values] = [
+                self.evaluate_metrics_serverapp.get(k, {}),
+                self.evaluate_metrics_clientapp.get(k, {}),
+            ]
+            counts: dict[str, Any] = {
+                name: trained[f"lasg-{name.replace('_', '-')}"] for name in _COUNTS
+            }
+            rows.append(row_of(Ledger(k, **counts), evaluated))
+        return History(rows)
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draw the history, see `lasg_flwr.history.History.plot`."""
+        return self.history.plot(path)
 
     def __repr__(self) -> str:
         """Show Flower's result, and the last figures of the ledger."""

@@ -129,6 +129,7 @@ class RunnableStrategy(Strategy, ABC):
                 evaluate_fn,
                 self._before_aggregation,
                 self._after_aggregation,
+                self._core.note,
             )
             arrays = initial_arrays
             if server.round:
