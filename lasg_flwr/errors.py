@@ -29,6 +29,14 @@ class StateInUseError(LasgError, RuntimeError):
     """Two processes use one worker's state, or one checkpoint, at the same time."""
 
 
+class UnsafeFileError(LasgError, OSError):
+    """A link, FIFO, device or folder is where a file of this package should be."""
+
+
+class StateFolderError(LasgError, OSError):
+    """There is no folder where a worker's state can be kept."""
+
+
 class NoWorkersError(LasgError, RuntimeError):
     """Too few nodes are connected, and the strategy may not wait any longer."""
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import json_value
 from .errors import WireError
 from .vectors import F32
 
@@ -205,7 +206,7 @@ class Layout:
             If the text is not a layout.
         """
         try:
-            rows = json.loads(text)
+            rows = json_value(text)
             if not isinstance(rows, list) or len(rows) > _MAX_ENTRIES:
                 raise ValueError("not a list of arrays, or too many")
             return cls(tuple(_entry(*row) for row in rows))

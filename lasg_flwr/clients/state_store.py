@@ -17,7 +17,8 @@ and a worker without the upload that the server means is refreshed.
 
 import os
 from contextlib import AbstractContextManager, nullcontext, suppress
-from logging import WARNING
+from functools import cached_property
+from logging import DEBUG, WARNING
 from pathlib import Path
 from typing import Protocol
 
@@ -26,9 +27,9 @@ from flwr.common import log
 
 from ..checks import real
 from ..config import Settings
-from ..errors import CheckpointError
+from ..errors import CheckpointError, StateFolderError
 from ..flower import records
-from ..protocol import WorkerState, files, saving
+from ..protocol import WorkerState, files, opening, saving
 from ..protocol.messages import Request
 
 THRESHOLD_MIB = 32
@@ -36,6 +37,11 @@ STATE_KEY = "lasg.state"
 """The record of Context.state that is this package's."""
 LOCK_SECONDS = 1.0
 """How long a client waits for another that is about to end."""
+
+_REMEDY = (
+    "name a folder that this process may write to in lasg-state-dir, or set lasg-state "
+    "to 'memory'"
+)
 
 
 class StateStore(Protocol):
@@ -52,9 +58,22 @@ class StateStore(Protocol):
 
 
 def default_folder() -> Path:
-    """Return ``$XDG_STATE_HOME/lasg-flwr``, by default below ``~/.local/state``."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "lasg-flwr"
+    """Return ``$XDG_STATE_HOME/lasg-flwr``, by default below ``~/.local/state``.
+
+    Raises
+    ------
+    StateFolderError
+        If there is no home folder, as in a container.
+    """
+    home = os.environ.get("XDG_STATE_HOME")
+    return _expanded(home or "~/.local/state") / "lasg-flwr"
+
+
+def _expanded(folder: str) -> Path:
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise StateFolderError(f"{folder!r}: {error}; {_REMEDY}") from None
 
 
 class StateFile:
@@ -107,7 +126,7 @@ class StateFile:
         """
         upload = request.accepted_id
         if self.path.exists():
-            data = self.path.read_bytes()
+            data = opening.read_bytes(self.path)
         else:
             data = b"" if upload is None else self._of_earlier_run(upload)
         if not data:
@@ -121,7 +140,7 @@ class StateFile:
         found = self.folder.glob(f"run-*/{self.path.name}")
         for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)[:3]:
             with suppress(OSError, CheckpointError):
-                data = path.read_bytes()
+                data = opening.read_bytes(path)
                 if saving.has_upload(data, upload):
                     return data
         return b""
@@ -158,12 +177,24 @@ class ContextStore:
         mib = config.get("lasg-state-threshold-mib", THRESHOLD_MIB)
         threshold = real("lasg-state-threshold-mib", mib, least=0)
         self.threshold_bytes = threshold * 2**20
-        folder = str(config.get("lasg-state-dir", "")) or default_folder()
-        self.file = StateFile(Path(folder).expanduser(), context.run_id, key)
+        self._folder = str(config.get("lasg-state-dir", ""))
+        self._key = key
+
+    @cached_property
+    def file(self) -> StateFile:
+        """The file; in mode ``"memory"`` it is never looked for.
+
+        Raises
+        ------
+        StateFolderError
+            If there is no folder for it, as in a container without a home.
+        """
+        folder = _expanded(self._folder) if self._folder else default_folder()
+        return StateFile(folder, self._context.run_id, self._key)
 
     def locked(self) -> AbstractContextManager[None]:
         """Lock the file, where there is one or must be one."""
-        if self.mode == "file" or (self.mode == "auto" and self._has_file()):
+        if self.mode == "file" or self._has_file():
             return self.file.locked()
         return nullcontext()
 
@@ -174,11 +205,14 @@ class ContextStore:
         """
         try:
             data = load_state(self._context.state)
-            if self.mode != "memory" and (data is None or self._has_file()):
+            if self.mode == "file" or self._has_file():
                 return self.file.load(request)
-            if data is None:
-                return None
-            return saving.load_worker(data, request.settings)
+            if data is not None:
+                return saving.load_worker(data, request.settings)
+            return None if self.mode == "memory" else self.file.load(request)
+        except StateFolderError as error:
+            log(DEBUG, "lasg: %s", error)
+            return None
         except (CheckpointError, OSError) as error:
             log(WARNING, "lasg: %s; starting anew, the server will refresh it", error)
             return None
@@ -186,13 +220,32 @@ class ContextStore:
     def save(self, state: WorkerState, settings: Settings) -> None:
         """Keep `state`; once it is in a file it stays there."""
         data = saving.dump_worker(state, settings)
-        if not self._goes_to_file(len(data)):
+        if self._goes_to_file(len(data)) and self._written(data):
+            session, round_ = state.answered or (b"", 0)
+            place = str(self.file.path)
+            save_state_place(self._context.state, place, session, round_)
+        else:
             save_state(self._context.state, data)
-            return
-        self.file.write(data)
-        session, round_ = state.answered or (b"", 0)
-        place = str(self.file.path)
-        save_state_place(self._context.state, place, session, round_)
+
+    def _written(self, data: bytes) -> bool:
+        """Write the file; False if that fails where memory would do as well."""
+        try:
+            self.file.write(data)
+            return True
+        except OSError as error:
+            if self.mode == "file":
+                raise StateFolderError(
+                    f"the worker's state cannot be saved: {error}; {_REMEDY}"
+                ) from error
+            log(
+                WARNING,
+                "lasg: a worker state of %d bytes stays in memory, where Flower may "
+                "lose it: %s; %s",
+                len(data),
+                error,
+                _REMEDY,
+            )
+            return False
 
     def _goes_to_file(self, size: int) -> bool:
         if self.mode != "auto":
@@ -200,7 +253,10 @@ class ContextStore:
         return size > self.threshold_bytes or self._has_file()
 
     def _has_file(self) -> bool:
-        return self.file.path.exists()
+        try:
+            return self.mode != "memory" and self.file.path.exists()
+        except OSError:  # no home, or a folder that may not be searched
+            return False
 
 
 class ObjectStore:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ..errors import CheckpointError, StateInUseError
+from ..checks import json_value
+from ..errors import CheckpointError, StateInUseError, UnsafeFileError
+from . import opening
 
 Arrays = dict[str, NDArray[Any]]
 _META = "lasg"
@@ -59,43 +61,23 @@ def from_bytes(data: bytes) -> tuple[Arrays, dict[str, Any]]:
     """
     try:
         (length,) = struct.unpack_from("<Q", data)
-        header = json.loads(data[8 : 8 + length])["__metadata__"]
+        header = json_value(data[8 : 8 + length])["__metadata__"]
         arrays, entry = load(data), header[_META]
         checksum, text = entry[:_HEX_DIGITS], entry[_HEX_DIGITS:]
         if _checksum(arrays, text) != checksum:
             raise ValueError("its checksum does not match: it was damaged")
-        return arrays, json.loads(text)
+        return arrays, json_value(text)
     except (SafetensorError, struct.error, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"cannot read a checkpoint: {error}") from None
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves the old or the new one, never a half one.
+    """Replace a file, or make it and its folder; see `opening.replace`.
 
-    The new one grows under a name of its own, which the next write takes over if a
-    crash leaves it behind. Two writers of one path must keep each other out
-    (``locked``).
+    Two writers of one path must keep each other out (``locked``).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    growing = path.with_name(f".{path.name}.new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    with os.fdopen(os.open(growing, flags, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    growing.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    try:
-        directory = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders
-        return
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    opening.replace(path, data)
 
 
 def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
@@ -107,7 +89,7 @@ def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
         If the file is missing or damaged.
     """
     try:
-        return from_bytes(path.read_bytes())
+        return from_bytes(opening.read_bytes(path))
     except (OSError, CheckpointError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}") from None
 
@@ -129,14 +111,19 @@ def locked(path: Path, seconds: float, refusal: str) -> Iterator[None]:
     ------
     StateInUseError
         If another process has the lock for longer than `seconds`.
+    UnsafeFileError
+        If the lock's file is no regular file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     held = True
     try:
+        os.close(opening.opened(path, "lock"))  # the lock itself might follow a link
         lock.acquire(timeout=seconds, poll_interval=0.02)
     except Timeout:
         raise StateInUseError(refusal) from None
+    except UnsafeFileError:
+        raise
     except (NotImplementedError, OSError):  # some network file systems have no locks
         held = False
     try:

@@ -192,7 +192,7 @@ def _unpacked(
 ) -> Any:
     try:
         value = Unpacker(arrays, hints).unpack(node, cls)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"cannot read {what}: {error!r}") from None
     if not isinstance(value, cls):
         raise CheckpointError(f"cannot read {what}: it is incomplete")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from flwr.common import log
 
-from ..checks import whole
+from ..checks import json_value, whole
 from ..errors import CheckpointError
 from ..protocol import LasgServer, files, saving
 from .model import Model
@@ -98,7 +98,7 @@ class Checkpoints:
             model.integers = arrays["model/integers"].tobytes()
         except KeyError as missing:
             raise CheckpointError(f"{self.path}: {missing} is missing") from None
-        except CheckpointError as error:
+        except (CheckpointError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"{self.path}: {error}; or move it away, or pass resume=False, to "
                 "start anew"
@@ -110,7 +110,7 @@ class Checkpoints:
 def _check_layout(meta: dict[str, Any], model: Model) -> None:
     if meta["layout"] == model.layout_json:
         return
-    saved = {name: rest for name, *rest in json.loads(meta["layout"])}
+    saved = {name: rest for name, *rest in json_value(meta["layout"])}
     given = {name: rest for name, *rest in json.loads(model.layout_json)}
     names = [n for n in {**saved, **given} if saved.get(n) != given.get(n)]
     name = names[0] if names else "the order of its arrays"

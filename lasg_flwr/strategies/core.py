@@ -163,6 +163,11 @@ class Core(Generic[R]):
         ledger.uplink_message_bytes += moved.uplink_bytes
         ledger.downlink_message_bytes += moved.downlink_bytes
 
+    @property
+    def report_places(self) -> list[str]:
+        """Where reports go besides the log."""
+        return self._reports.places
+
     def report(self, report: RoundReport, metrics: Mapping[str, Any]) -> None:
         """Report a round that has closed."""
         seconds = time.perf_counter() - self._opened

@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import DEBUG, INFO, WARNING
 from pathlib import Path
@@ -15,6 +15,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from ..history import History, row_of
 from ..ledger import Ledger
+from ..protocol.opening import append_line
 from ..protocol.rounds import RoundReport
 
 Values = Mapping[str, Any]
@@ -35,6 +36,8 @@ class Reports:
 
     Raises
     ------
+    ValueError
+        If the log file is a folder.
     ImportError
         If TensorBoard is asked for and not installed.
     """
@@ -44,24 +47,46 @@ class Reports:
         log_file: str | Path | None = None,
         tensorboard_dir: str | Path | None = None,
     ) -> None:
-        self._sinks: list[Sink] = [_to_log]
+        self._sinks: dict[str, Sink] = {"the log": _to_log}
+        self._failing: set[str] = set()
         if log_file is not None:
-            self._sinks.append(_json_lines(Path(log_file)))
+            path = Path(log_file).absolute()
+            if path.is_dir():
+                raise ValueError(f"log_file {str(path)!r} is a folder: name a file")
+            self._sinks[f"log file {path}"] = _json_lines(path)
         if tensorboard_dir is not None:
-            self._sinks.append(_tensorboard(Path(tensorboard_dir)))
+            folder = Path(tensorboard_dir).absolute()
+            self._sinks[f"TensorBoard folder {folder}"] = _tensorboard(folder)
+
+    @property
+    def places(self) -> list[str]:
+        """Where reports go besides the log, with absolute paths."""
+        return list(self._sinks)[1:]
 
     def add(
         self, report: RoundReport, ledger: Ledger, seconds: float, metrics: Values
     ) -> None:
         """Report a round that has closed."""
         fields = summary(report, ledger, seconds)
-        for sink in self._sinks:
-            sink({**fields, "train_metrics": dict(metrics)})
+        self._hand_out({**fields, "train_metrics": dict(metrics)}, self._sinks)
 
     def note(self, name: str, round_: int, metrics: Values) -> None:
         """Report the metrics of an evaluation, to files alone."""
-        for sink in self._sinks[1:] if metrics else ():
-            sink({"round": round_, name: dict(metrics)})
+        if metrics:
+            self._hand_out({"round": round_, name: dict(metrics)}, self.places)
+
+    def _hand_out(self, fields: dict[str, Any], places: Iterable[str]) -> None:
+        """Report to these places; one that takes no report ends no run."""
+        for place in places:
+            try:
+                self._sinks[place](fields)
+            except Exception as error:
+                known = place in self._failing
+                self._failing.add(place)
+                text = "lasg: a report is lost: %s: %r; training goes on"
+                log(DEBUG if known else WARNING, text, place, error)
+            else:
+                self._failing.discard(place)
 
 
 def summary(report: RoundReport, ledger: Ledger, seconds: float) -> dict[str, Any]:
@@ -105,11 +130,9 @@ def log_received(caller: str, replies: Sequence[Message]) -> None:
 
 
 def _json_lines(path: Path) -> Sink:
-    path.parent.mkdir(parents=True, exist_ok=True)
-
     def write(fields: dict[str, Any]) -> None:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(fields) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        append_line(path, json.dumps(fields))
 
     return write
 

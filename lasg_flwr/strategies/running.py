@@ -217,6 +217,8 @@ class RunnableStrategy(Strategy, ABC):
         log(INFO, "\t│\t└── Server memory: %s", settings.server_memory)
         if self._checkpoints is not None:
             log(INFO, "\t├──> %s", self._checkpoints)
+        for place in self._core.report_places:
+            log(INFO, "\t├──> Reports: %s", place)
         log(INFO, "\t└──> Sampling:")
         fractions = (self.fraction_train, self.fraction_evaluate)
         log(INFO, "\t\t├── Fraction: train (%.2f) | evaluate (%.2f)", *fractions)

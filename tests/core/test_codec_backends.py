@@ -122,3 +122,32 @@ def test_torch_tensors_are_encoded() -> None:
 def test_a_matrix_is_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
         wire.encode(Dense(), np.zeros((2, 2), np.float32))
+
+
+def test_a_damaged_cache_of_compiled_loops_is_compiled_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fast = pytest.importorskip("lasg_flwr.codecs.coding.fast", exc_type=ImportError)
+    made = []
+
+    def njit(nogil: bool, cache: bool = False) -> Any:
+        def damaged(*arguments: Any) -> None:
+            raise EOFError("Ran out of input")
+
+        made.append(cache)
+        return lambda function: damaged if cache else function
+
+    monkeypatch.setattr(fast.numba, "njit", njit)
+    double = fast.compiled(lambda x: 2 * x)
+    assert [double(1), double(2)] == [2, 4]
+    assert made == [True, False]
+
+
+def test_an_error_of_a_compiled_loop_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = pytest.importorskip("lasg_flwr.codecs.coding.fast", exc_type=ImportError)
+    monkeypatch.setattr(fast.numba, "njit", lambda **options: lambda function: function)
+    inverse = fast.compiled(lambda x: 1 / x)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            inverse(0)
+    assert inverse(2) == 0.5

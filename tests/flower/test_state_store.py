@@ -16,7 +16,7 @@ from experiments.inprocess import InProcessGrid
 from lasg_flwr import LasgConfig, LasgServer, simulate
 from lasg_flwr.clients import state_store
 from lasg_flwr.clients.state_store import ContextStore, StateFile
-from lasg_flwr.errors import CheckpointError, StateInUseError
+from lasg_flwr.errors import CheckpointError, LasgError, StateInUseError
 from lasg_flwr.protocol import WorkerState, files
 from lasg_flwr.strategies import LasgStrategy
 from tests.problems.flower_app import client_fn_of, vector_of
@@ -219,3 +219,90 @@ def test_the_default_folder_is_the_users_state_directory(
     store.save(WorkerState(answered=(bytes(16), 3)), REQUEST.settings)
     assert _files(tmp_path / "lasg-flwr") == [store.file.path]
     assert store.load(REQUEST) == WorkerState(answered=(bytes(16), 3))
+
+
+def _homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container: no HOME, and no passwd entry."""
+
+    def no_home(self: Path) -> Path:
+        if str(self).startswith("~"):
+            raise RuntimeError("Could not determine home directory.")
+        return self
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", no_home)
+
+
+@pytest.mark.parametrize("mode", ["auto", "memory"])
+def test_without_a_home_the_state_stays_in_memory(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _homeless(monkeypatch)
+    theta, ledger = _run(_grid(**{"lasg-state": mode}))
+    engine = simulate(ORACLES, np.zeros(SIZE), rounds=20, **OPTIONS)
+    assert theta == engine.theta.tobytes()
+    assert ledger.uplink_bytes == engine.ledger.uplink_bytes
+
+
+def test_without_a_home_a_large_state_stays_in_memory_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _homeless(monkeypatch)
+    theta, _ = _run(_grid(**{"lasg-state-threshold-mib": 0}))
+    engine = simulate(ORACLES, np.zeros(SIZE), rounds=20, **OPTIONS)
+    assert theta == engine.theta.tobytes()
+    assert "lasg-state-dir" in caplog.text
+
+
+def test_without_a_home_a_file_is_an_error_that_names_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _homeless(monkeypatch)
+    context = _grid().contexts[1000]
+    context.node_config["lasg-state"] = "file"
+    store = ContextStore(context, 0)
+    with pytest.raises(LasgError, match="lasg-state-dir"), store.locked():
+        pass
+
+
+def test_a_folder_that_may_not_be_searched_is_no_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "exists", forbidden)
+    theta, _ = _run(_grid(**{"lasg-state-dir": "/nowhere"}))
+    engine = simulate(ORACLES, np.zeros(SIZE), rounds=20, **OPTIONS)
+    assert theta == engine.theta.tobytes()
+
+
+def test_a_folder_that_is_a_file_is_an_error_where_a_file_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")
+    context = _grid().contexts[1000]
+    context.node_config["lasg-state"] = "file"
+    context.node_config["lasg-state-dir"] = str(tmp_path / "file")
+    store = ContextStore(context, 0)
+    with pytest.raises(LasgError, match=r"cannot be saved: .*lasg-state-dir"):
+        store.save(WorkerState(), REQUEST.settings)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+@pytest.mark.parametrize("planted", ["fifo", "link"])
+def test_what_was_planted_in_place_of_a_state_is_replaced(
+    tmp_path: Path, planted: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = StateFile(tmp_path, 1, 0)
+    store.path.parent.mkdir()
+    (tmp_path / "precious").write_bytes(b"precious")
+    if planted == "fifo":
+        os.mkfifo(store.path)
+    else:
+        store.path.symlink_to(tmp_path / "precious")
+    theta, _ = _run(_grid(**{"lasg-state": "file", "lasg-state-dir": str(tmp_path)}))
+    engine = simulate(ORACLES, np.zeros(SIZE), rounds=20, **OPTIONS)
+    assert theta == engine.theta.tobytes()
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert caplog.text.count("starting anew") == 1

@@ -6,7 +6,7 @@ started by the caller, as numba's own pool must not be used from two threads at 
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -27,12 +27,27 @@ _BINS, _BIN_SHIFT = 1 << 15, np.uint32(16)
 
 
 def compiled(function: F) -> F:
-    """Compile a function, once for a machine where there is room for a cache."""
+    """Compile a function, once for a machine where there is room for a cache.
+
+    What is in the cache may be damaged, as by a full disk or a crash: then the function
+    is compiled for this process alone.
+    """
     try:
-        made: F = numba.njit(nogil=True, cache=True)(function)
+        kept = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # nowhere to write the cache
-        made = numba.njit(nogil=True)(function)
-    return made
+        return cast(F, numba.njit(nogil=True)(function))
+    alone: list[F] = []
+
+    def call(*arguments: Any) -> object:
+        if alone:
+            return alone[0](*arguments)
+        try:
+            return kept(*arguments)
+        except Exception:  # whatever reading a damaged cache raises
+            alone.append(numba.njit(nogil=True)(function))
+            return alone[0](*arguments)
+
+    return cast(F, call)
 
 
 @compiled
