@@ -22,19 +22,18 @@ from logging import DEBUG, WARNING
 from pathlib import Path
 from typing import Protocol
 
-from flwr.app import ConfigRecord, Context, RecordDict
+from flwr.app import Context
 from flwr.common import log
 
 from ..checks import real
 from ..config import Settings
 from ..errors import CheckpointError, StateFolderError
-from ..flower import records
 from ..protocol import WorkerState, files, opening, saving
 from ..protocol.messages import Request
+from .context_state import STATE_KEY as STATE_KEY
+from .context_state import load_state, save_state, save_state_place
 
 THRESHOLD_MIB = 32
-STATE_KEY = "lasg.state"
-"""The record of Context.state that is this package's."""
 LOCK_SECONDS = 1.0
 """How long a client waits for another that is about to end."""
 
@@ -281,21 +280,3 @@ class ObjectStore:
 def store_for(context: Context | None, key: int) -> StateStore:
     """Return the store of a client."""
     return ObjectStore() if context is None else ContextStore(context, key)
-
-
-def load_state(state: RecordDict) -> bytes | None:
-    """Return the worker state in a Context's state, if there is one."""
-    value = records.field(state.config_records, STATE_KEY, "worker")
-    return value if isinstance(value, bytes) else None
-
-
-def save_state(state: RecordDict, data: bytes) -> None:
-    """Put the worker state into a Context's state."""
-    state.config_records[STATE_KEY] = ConfigRecord({"worker": data})
-
-
-def save_state_place(state: RecordDict, path: str, session: bytes, round_: int) -> None:
-    """Say in a Context's state where the worker state is, and of which request."""
-    state.config_records[STATE_KEY] = ConfigRecord(
-        {"file": path, "session": session, "round": round_}
-    )
