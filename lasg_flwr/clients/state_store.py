@@ -31,7 +31,8 @@ from ..errors import CheckpointError, StateFolderError
 from ..protocol import WorkerState, files, opening, saving
 from ..protocol.messages import Request
 from .context_state import STATE_KEY as STATE_KEY
-from .context_state import load_state, save_state, save_state_place
+from .context_state import load_state as load_state
+from .context_state import save_state, save_state_place
 
 THRESHOLD_MIB = 32
 LOCK_SECONDS = 1.0
