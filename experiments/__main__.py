@@ -5,12 +5,14 @@ import typer
 from . import benchmarks
 from .commands import codecs_command, compare_command
 from .dropin.measure import dropin_command
+from .promise.command import promise_command
 from .reproduce.command import CHOICES, reproduce_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command("compare")(compare_command)
 app.command("codecs")(codecs_command)
 app.command("reproduce", epilog=CHOICES)(reproduce_command)
+app.command("promise")(promise_command)
 app.command("dropin")(dropin_command)
 app.add_typer(benchmarks.app, name="benchmarks")
 

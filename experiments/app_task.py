@@ -18,7 +18,7 @@ def _dataset(name: str) -> Dataset:
 
 
 def run_of(context: Context) -> Run:
-    """Return the run that the run config describes; ``c = "auto"`` is 1/η²."""
+    """Return the run that the run config describes; no number for c: the rule's own."""
     config = context.run_config
     c = str(config["c"])
     return Run(

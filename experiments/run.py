@@ -58,7 +58,7 @@ class Run:
     local_steps, max_delay, d_max : int
         H, D, d_max.
     c : float, optional
-        Threshold constant; None is 1/η² (1 with local steps).
+        Threshold constant, in units of 1/η²; None is the rule's own.
     batch_size, batch_fraction : optional
         Size of a minibatch, or its share of a worker's data; none: all of it.
     proximal : float
@@ -186,6 +186,8 @@ class Run:
         """Return the rule; PS needs the L_m."""
         names = ("c", "d_max", "max_delay")
         options: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if self.c is None:
+            del options["c"]
         if self.method == "ps":
             options["smoothness"] = smoothness
         return RULES[self.method](**options)

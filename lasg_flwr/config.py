@@ -7,7 +7,9 @@ built from it. `Settings` is the part of it that travels to the workers.
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property
+from math import sqrt
 from typing import Any, Literal
+from warnings import warn
 
 from .checks import real, whole
 from .codecs.assignment import CodecChoice, assigned_codecs, assignment_spec
@@ -19,6 +21,9 @@ from .rules import Rule, rule_from, worker_spec
 MemoryName = Literal["innovation", "gradient", "error-feedback", "error"]
 ServerMemoryName = Literal["per-worker", "sum-only"]
 Weighting = Literal["equal", "examples"]
+
+LARGE_C = 4.0
+"""A c above this is unsafe with updates of a model."""
 
 U64 = 1 << 64
 """One more than the largest seed, round or key."""
@@ -72,7 +77,8 @@ class LasgConfig:
     ----------
     rule : str or Rule (default: "wk2")
         Who uploads: ``"sgd"``, ``"lag"``, ``"wk1"``, ``"wk2"``, ``"ps"``, ``"pse"``, or
-        an object of `lasg_flwr.rules`, such as ``WK2(c=50, max_delay=200)``.
+        an object of `lasg_flwr.rules`, such as ``WK2(c=0.25, max_delay=200)``; c is in
+        units of 1/η².
     codec : str, Codec, or sequence of these (default: "dense")
         How uploads are encoded; of several, worker m uses entry m mod n, see
         `lasg_flwr.codecs.assignment`.
@@ -104,13 +110,16 @@ class LasgConfig:
     ValueError
         If an argument is out of its range, or two do not go together.
 
+    Warns
+    -----
+    UserWarning
+        If c > 4 where the step is 1.
+
     Examples
     --------
-    >>> config = LasgConfig("wk2", step="adam:rate=0.01")
-    Traceback (most recent call last):
-      ...
-    ValueError: the server step 'adam' has no default for c: ...
     >>> LasgConfig("wk2:c=2", step=0.5).threshold_constant
+    8.0
+    >>> LasgConfig("wk2:c=2", step="adam:rate=0.01").threshold_constant
     2.0
     """
 
@@ -136,6 +145,19 @@ class LasgConfig:
         self._set("seed", self.settings.seed)
         self.rule_object.check()
         _ = self.step_object, self.threshold_constant, self.later_full_codec
+        self._warn_of_large_c()
+
+    def _warn_of_large_c(self) -> None:
+        rule = self.rule_object
+        risky = rule.decided_by != "nobody" and rule.c > LARGE_C
+        if risky and self.step_object.is_one:
+            warn(
+                f"{spec_of(rule)}: c is in units of 1/η²; c = {rule.c:g} lets stale "
+                f"updates be off by {sqrt(rule.c):.1f} times the mean update's length, "
+                "and training most likely diverges where clients take local steps: use "
+                f"c <= {LARGE_C:g} (the papers have 1)",
+                stacklevel=2,
+            )
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -163,13 +185,11 @@ class LasgConfig:
 
     @cached_property
     def threshold_constant(self) -> float:
-        """C of the threshold: the rule's, or 1/η_0²."""
+        """C of the threshold over the step's own squares: the rule's, under SGD /η²."""
         rule = self.rule_object
-        if rule.c is not None:
-            return rule.c
         if rule.decided_by == "nobody":
             return 0.0
-        return rule.default_scale * self.step_object.default_c()
+        return self.step_object.threshold_constant(rule.c)
 
     @cached_property
     def later_full_codec(self) -> str:

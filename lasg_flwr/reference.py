@@ -6,7 +6,7 @@ with. Equation numbers are those of the paper named in `lasg_flwr`.
 
 All loops share three lines. h[m] is the last gradient that worker m uploaded, and
 
-    T = (c/d_max) Σ of the last d_max squared steps ‖θ^{k+1−d} − θ^{k−d}‖²      (7)
+    T = (c/η²)/d_max Σ of the last d_max squared steps ‖θ^{k+1−d} − θ^{k−d}‖²      (7)
     S = Σ h[m] over all workers, kept up to date by what is uploaded
     θ ← θ − η S/M                                                          (4), (5)
 
@@ -32,7 +32,7 @@ Rounds = dict[int, int]
 class Run(NamedTuple):
     """What is given: an oracle for each worker, θ^0, the number of rounds, η, and more.
 
-    c is 1/η² if it is left out; D is `max_delay`.
+    c is in units of 1/η², and 1 (of `vr` 0.2) if left out; D is `max_delay`.
     """
 
     oracles: Sequence[Oracle]
@@ -54,9 +54,11 @@ def _start(run: Run) -> tuple[F32, F64, Any]:
     return run.theta.astype(np.float32), np.zeros(len(run.theta)), draw
 
 
-def _threshold(run: Run, path: list[F32], scale: float = 1.0) -> float:
+def _threshold(
+    run: Run, path: list[F32], scale: float = 1.0, default: float = 1.0
+) -> float:
     """Return T^k times `scale`; `path` holds θ^0, ..., θ^k."""
-    c = run.eta**-2 if run.c is None else run.c
+    c = (default if run.c is None else run.c) / run.eta**2
     recent = path[-run.d_max - 1 :]
     steps = zip(recent[1:], recent[:-1], strict=True)
     return (
@@ -200,8 +202,8 @@ def vr(run: Run, growth: float = 80.0, n_max: float = 50.0) -> Path:
     path, h, old, last, uploads = [theta], Vectors(), Vectors(), Rounds(), 0
     estimate, worth, noise = Vectors(), dict[int, float](), dict[int, float]()
     for k in range(run.rounds):
-        scale = min(1 + (k / growth) ** 1.5, 50.0) * (0.2 if run.c is None else 1.0)
-        t, new = _threshold(run, path, scale), Vectors()
+        scale = min(1 + (k / growth) ** 1.5, 50.0)
+        t, new = _threshold(run, path, scale, default=0.2), Vectors()
         for m, oracle in enumerate(run.oracles):
             batch = draw(m, k)
             v, n = oracle.gradient(theta, batch), 1.0

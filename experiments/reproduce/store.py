@@ -11,7 +11,7 @@ from typing import Any
 from .. import training
 from ..run import Run
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key. Raise it when a change of the code changes what runs give.
 
 Keys hold what configs say, not what the code says: a changed default of a `Run`, a
@@ -59,6 +59,10 @@ class Store:
 
         return self.get(run.spec, str(run), compute)
 
+    def has(self, run: Run) -> bool:
+        """Return whether the result of a run is there already."""
+        return self.resume and self._read(self._path(run.spec)) is not None
+
     def get(
         self, spec: Mapping[str, Any], name: str, compute: Callable[[], Result]
     ) -> Result:
@@ -67,7 +71,7 @@ class Store:
         `spec` and the result are JSON-ready; `name` is what the progress calls it.
         """
         key = key_of(spec)
-        path = self.folder / f"{key}.json"
+        path = self._path(spec)
         found = self._read(path) if self.resume or key in self._fresh else None
         self.done += 1
         if found is not None:
@@ -91,6 +95,9 @@ class Store:
         if seconds < 100:
             return f"about {seconds:.0f} s left"
         return f"about {seconds / 60:.0f} min left"
+
+    def _path(self, spec: Mapping[str, Any]) -> Path:
+        return self.folder / f"{key_of(spec)}.json"
 
     def _read(self, path: Path) -> Result | None:
         try:

@@ -10,12 +10,12 @@ OF_DATASET = {"partitions", "target_factor"}
 _BATCH = ("batch_size", "batch_fraction")
 _NEEDED = ("method", "workers", "iterations", "learning_rate")
 PARAMETERS = ({field.name for field in fields(Run)} - {"dataset", "partition", "seed"}
-              | {"c_eta2", "iterations_times"})  # fmt: skip
-"""What a config may set: the fields of a run, c in units of 1/η², and a factor."""
+              | {"iterations_times"})  # fmt: skip
+"""What a config may set: the fields of a run, and a factor."""
 _NUMBER = (int, float)
 _TYPES: dict[str, Any] = {
     **dict.fromkeys(("method", "codec", "memory", "schedule"), str),
-    **dict.fromkeys(("learning_rate", "c", "c_eta2", "batch_fraction"), _NUMBER),
+    **dict.fromkeys(("learning_rate", "c", "batch_fraction"), _NUMBER),
     **dict.fromkeys(("proximal", "batch_growth", "stop_at"), _NUMBER),
     "top_k": list,
 }
@@ -172,11 +172,6 @@ def _run(values: Mapping[str, Any], place: Place, seed: int, where: str) -> Run:
     if not any(name in values for name in _BATCH):
         raise ConfigError(f"{where}: give batch_size or batch_fraction")
     values["iterations"] *= values.pop("iterations_times", 1)
-    scaled = values.pop("c_eta2", None)
-    if scaled is not None:
-        if "c" in values:
-            raise ConfigError(f"{where}: give c or c_eta2, not both")
-        values["c"] = scaled / values["learning_rate"] ** 2
     if "top_k" in values:
         values["top_k"] = tuple(values["top_k"])
     try:

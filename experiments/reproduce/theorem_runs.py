@@ -120,7 +120,7 @@ def _lyapunov(case: Case, options: Any) -> list[Row]:
     step = square_root_step(options["c_eta"], case.rounds, smoothness, workers, delay)
     c = 0.0
     if case.method != "sgd":
-        c = largest_c(1, step(0), smoothness, workers, delay, delay)
+        c = largest_c(1, step(0), smoothness, workers, delay, delay) / step(0) ** 2
     thetas, uploads = trajectory(problem, case, step, options)
     excess = problem.loss(thetas) - problem.least_loss
     weights = gamma(step(0), c, smoothness, workers, delay, delay)
@@ -139,7 +139,7 @@ def trajectory(
     """Return θ^0 ... θ^K and the share of uploads of a case's run."""
     delay = options["max_delay"]
     theorem = int(case.theorem) if case.theorem.isdigit() else 1
-    c = None
+    c = 1.0
     if case.c == "theorem":
         args = (problem.smoothness, problem.workers, delay, delay)
         c = largest_c(theorem, step(0), *args)

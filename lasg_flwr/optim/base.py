@@ -11,7 +11,7 @@ import numpy as np
 from ..checks import real
 from ..errors import LasgError
 from ..registry import Registry
-from ..vectors import F32, F64, is_finite
+from ..vectors import F32, F64, is_finite, squared_distance
 from .schedules import Schedule, schedule_from
 
 S = TypeVar("S", bound=NamedTuple)
@@ -54,18 +54,24 @@ class ServerStep(ABC, Generic[S]):
         """Whether the step is plain SGD with η_0 = 1, as updates of a model need."""
         return False
 
-    def default_c(self) -> float:
-        """Return the default threshold constant of this step.
+    def threshold_constant(self, c: float) -> float:
+        """Return what a rule's c is times the squares of `squared_length`."""
+        return c
 
-        Raises
-        ------
-        ValueError
-            For steps other than SGD, which have none.
+    def squared_length(self, new: F32, old: F32, gradient: F64) -> float:
+        """Return what the threshold averages of a step: ‖∇^k‖².
+
+        A step that is not plain SGD is not −η∇^k; gradients are compared with ∇^k
+        itself. For SGD with constant η the two are equal.
+
+        Parameters
+        ----------
+        new, old : ndarray, shape (p,), float32
+            θ^{k+1} and θ^k.
+        gradient : ndarray, shape (p,), float64
+            ∇^k.
         """
-        raise ValueError(
-            f"the server step {self.name!r} has no default for c: pass one with the "
-            "rule, such as WK2(c=...)"
-        )
+        return squared_distance(gradient)
 
     def init(self, size: int) -> S | None:
         """Return the state before the first step, for p = `size`."""

@@ -196,8 +196,9 @@ def largest_c(
 ) -> float:
     """Return the largest c of Theorem 1, 2 (quantized) or 3, as their proofs have it.
 
-    c ≤ min{d_max/(a·D·η²), d_max·√M·L²/b}, with (a, b) = (12, 18), (16, 24) and
-    (24, 18). The statement of Theorem 1 prints it without d_max, its proof has it.
+    In units of 1/η², as rules take it: c ≤ min{d_max/(a·D), d_max·√M·L²η²/b}, with
+    (a, b) = (12, 18), (16, 24) and (24, 18). The statement of Theorem 1 prints it
+    without d_max, its proof has it.
 
     Parameters
     ----------
@@ -218,11 +219,10 @@ def largest_c(
     Examples
     --------
     >>> largest_c(1, 0.25, smoothness=10.0, workers=1, max_delay=4, d_max=12)
-    4.0
+    0.25
     """
     if theorem not in _THEOREMS:
         raise ValueError(f"theorem must be 1, 2 or 3, got {theorem!r}")
     a, b = _THEOREMS[theorem]
-    return min(
-        d_max / (a * max_delay * step**2), d_max * sqrt(workers) * smoothness**2 / b
-    )
+    steepness = (step * smoothness) ** 2
+    return min(d_max / (a * max_delay), d_max * sqrt(workers) * steepness / b)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..checks import real
-from ..vectors import F64
+from ..vectors import F32, F64, squared_distance
 from .base import ServerStep
 
 
@@ -18,8 +18,8 @@ class SGD(ServerStep[Any]):
     --------
     >>> SGD(0.5).update(np.float32([1.0]), np.array([2.0]), 0, None)[0].tolist()
     [0.0]
-    >>> SGD(0.1).default_c()  # 1/η_0²
-    99.99999999999999
+    >>> SGD(0.5).threshold_constant(3.0)  # 3/η_0²
+    12.0
     """
 
     name: ClassVar[str] = "sgd"
@@ -29,9 +29,13 @@ class SGD(ServerStep[Any]):
         """Whether η_0 = 1."""
         return self.schedule(0) == 1.0
 
-    def default_c(self) -> float:
-        """Return 1/η_0²."""
-        return 1.0 / self.schedule(0) ** 2
+    def threshold_constant(self, c: float) -> float:
+        """Return c/η_0²."""
+        return float(c / self.schedule(0) ** 2)
+
+    def squared_length(self, new: F32, old: F32, gradient: F64) -> float:
+        """Return ‖θ^{k+1} − θ^k‖², of the true step."""
+        return squared_distance(new, old)
 
     def direction(self, gradient: F64, state: Any) -> tuple[F64, Any]:
         """Return ∇^k."""

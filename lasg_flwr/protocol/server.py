@@ -12,7 +12,7 @@ from ..errors import LasgError
 from ..ledger import Ledger
 from ..memory import Upload
 from ..rules.threshold import StepHistory
-from ..vectors import F32, finite_vector, frozen, squared_distance
+from ..vectors import F32, finite_vector, frozen
 from .buffers import BufferMean, dense_bytes
 from .contact import Distances, contact
 from .departures import check_key, departing
@@ -275,7 +275,7 @@ class LasgServer:
             return False
         mean, k, state = self.sum.mean(), self.round, self.step_state
         theta, state = self.step.finite_update(self.theta, mean, k, state)
-        self.history.push(squared_distance(theta, self.theta))
+        self.history.push(self.step.squared_length(theta, self.theta, mean))
         self.theta, self.step_state = frozen(theta), state
         return True
 

@@ -32,8 +32,8 @@ def rule_from(spec: "str | Rule[Any]") -> Rule[Any]:
 
     Examples
     --------
-    >>> rule_from("wk2:c=100,d_max=5")
-    WK2(c=100.0, d_max=5, max_delay=100)
+    >>> rule_from("wk2:c=0.25,d_max=5")
+    WK2(c=0.25, d_max=5, max_delay=100)
     >>> rule_from("WK2")
     Traceback (most recent call last):
       ...

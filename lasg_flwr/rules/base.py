@@ -84,7 +84,9 @@ class Rule(ABC, Generic[S]):
     """A rule that says who uploads in round k.
 
     A worker uploads if and only if LHS > T^k (equality skips), or when forced. The
-    threshold T^k is that of `lasg_flwr.rules.threshold.StepHistory`.
+    threshold T^k is that of `lasg_flwr.rules.threshold.StepHistory`: c times the mean
+    square of the mean gradients of the last d_max rounds, as the server's step measures
+    them, see `lasg_flwr.optim.ServerStep.squared_length`.
 
     A rule is a frozen value. What it remembers of an upload is a NamedTuple of its own
     (`worker_state`) that goes in and out of `update`; worker and checkpoint store it
@@ -93,9 +95,11 @@ class Rule(ABC, Generic[S]):
 
     Parameters
     ----------
-    c : float, optional (default: None)
-        Threshold constant, c ≥ 0. None takes 1/η_0² when the server's step is SGD:
-        the papers' practical choice, far above what the theorems allow.
+    c : float (default: 1)
+        Threshold constant, c ≥ 0, in units of 1/η_0². 1 is the papers' practical
+        choice, far above what the theorems allow: the stale part of a step may be as
+        long as the mean gradient. c < 1 keeps a descent direction; c >> 1 diverges
+        where η times the smoothness is about 1, as with local steps.
     d_max : int (default: 10)
         Number of past steps in the threshold.
     max_delay : int (default: 100)
@@ -115,21 +119,18 @@ class Rule(ABC, Generic[S]):
     """What a worker keeps of an upload: a NamedTuple, or None for nothing."""
     server_state: ClassVar[type[Any] | None] = None
     """What the server keeps of a worker for this rule, likewise."""
-    default_scale: ClassVar[float] = 1.0
-    """The default of c, in units of 1/η_0²."""
     compares_with_h: ClassVar[bool] = False
     """Whether `update` is told `Seen.h`, `keeps_h` and `earlier`."""
     stores_iterates: ClassVar[bool] = False
     """Whether the server needs θ^{k−τ} of each worker."""
 
-    c: float | None = None
+    c: float = 1.0
     d_max: int = 10
     max_delay: int = 100
 
     def __post_init__(self) -> None:
-        if self.c is not None:
-            hint = "; None is 1/η²"
-            object.__setattr__(self, "c", real("c", self.c, least=0.0, hint=hint))
+        hint = "; it is in units of 1/η²"
+        object.__setattr__(self, "c", real("c", self.c, least=0.0, hint=hint))
         for field in ("d_max", "max_delay"):
             value = whole(field, getattr(self, field), least=1)
             object.__setattr__(self, field, value)

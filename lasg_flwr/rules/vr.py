@@ -93,8 +93,8 @@ class VR(WorkerRule[VRState]):
 
     Parameters
     ----------
-    c : float, optional (default: None)
-        Threshold constant; None is 1/(5η_0²). A large c diverges where ηL is near 1.
+    c : float (default: 0.2)
+        Threshold constant, in units of 1/η_0². A large c diverges where ηL is near 1.
     growth : float (default: 80)
         Rounds in which c doubles: c_k = c · min(1 + (k/growth)^1.5, 50), as early
         rounds need a small c and late ones want a large one. 0 keeps c as it is.
@@ -113,10 +113,10 @@ class VR(WorkerRule[VRState]):
 
     name: ClassVar[str] = "vr"
     server_only: ClassVar[tuple[str, ...]] = ("c", "growth")
-    default_scale: ClassVar[float] = 0.2
     worker_state = VRState
     compares_with_h: ClassVar[bool] = True
 
+    c: float = 0.2
     growth: float = 80.0
     n_max: float = 50.0
 

@@ -41,7 +41,7 @@ class LasgStrategy(RunnableStrategy):
     ----------
     rule : str or Rule (default: "wk2")
         Who uploads: ``"sgd"``, ``"lag"``, ``"wk1"``, ``"wk2"``, ``"ps"``, ``"pse"``, or
-        an object of `lasg_flwr.rules`, such as ``WK2(c=50, max_delay=200)``.
+        an object of `lasg_flwr.rules`, such as ``WK2(c=0.25, max_delay=200)``.
     codec : str, Codec, or sequence of these (default: "dense")
         How uploads are encoded; of several, worker m uses entry m mod n.
     config : LasgConfig, optional

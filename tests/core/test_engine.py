@@ -295,7 +295,7 @@ def test_a_gradient_that_is_no_array_names_the_remedy() -> None:
 
 def test_a_step_object_serves_two_runs() -> None:
     step = Adam(0.05)
-    options: dict[str, Any] = {"rule": WK2(c=50.0), "step": step}
+    options: dict[str, Any] = {"rule": WK2(), "step": step}
     first, second = (
         simulate(least_squares(), np.zeros(6), rounds=10, **options) for _ in range(2)
     )

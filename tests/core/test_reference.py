@@ -42,16 +42,16 @@ LOOPS: dict[str, Any] = {
     "wk1": (reference.wk1, {}),
     "wk1:max_delay=12": (reference.wk1, {"max_delay": 12}),
     "wk2": (reference.wk2, {}),
-    "wk2:c=30,d_max=3,max_delay=7": (
+    "wk2:c=0.3,d_max=3,max_delay=7": (
         reference.wk2,
-        {"c": 30.0, "d_max": 3, "max_delay": 7},
+        {"c": 0.3, "d_max": 3, "max_delay": 7},
     ),
     "ps:smoothness=3": (reference.ps, {}, [3.0] * 10),
     "pse": (reference.pse, {}),
     "vr": (reference.vr, {}),
-    "vr:c=300,growth=5,n_max=8,max_delay=9": (
+    "vr:c=3,growth=5,n_max=8,max_delay=9": (
         reference.vr,
-        {"c": 300.0, "max_delay": 9},
+        {"c": 3.0, "max_delay": 9},
         5.0,
         8.0,
     ),

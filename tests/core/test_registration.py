@@ -53,14 +53,14 @@ def plain_loop(rounds: int, c: float, impatience: float) -> tuple[F32, int]:
 
 
 def test_a_rule_whose_state_changes_on_skips_takes_its_own_path() -> None:
-    rule = Impatient(c=3000.0, impatience=0.3)
+    rule = Impatient(c=7.5, impatience=0.3)
     result = simulate(ORACLES, np.zeros(SIZE), rounds=60, rule=rule, step=0.05)
-    theta, uploads = plain_loop(60, 3000.0, 0.3)
+    theta, uploads = plain_loop(60, 7.5 / 0.05**2, 0.3)
     assert result.theta.tobytes() == theta.tobytes()
     assert result.ledger.uploads == uploads
     assert 4 < uploads < 240
     lazier = simulate(
-        ORACLES, np.zeros(SIZE), rounds=60, rule="test-impatient:c=3000", step=0.05
+        ORACLES, np.zeros(SIZE), rounds=60, rule="test-impatient:c=7.5", step=0.05
     )
     assert lazier.ledger.uploads != uploads
 

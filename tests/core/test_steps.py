@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lasg_flwr import LasgConfig
 from lasg_flwr.optim import SGD, Adam, AMSGrad, Momentum, ServerStep
 from lasg_flwr.optim.schedules import (
     Decreasing,
@@ -97,38 +98,52 @@ def test_the_server_steps_differ_from_each_other() -> None:
 
 
 @pytest.mark.parametrize("kind", [Momentum, Adam, AMSGrad])
-def test_steps_other_than_sgd_need_an_explicit_c(
+def test_c_is_in_units_of_the_first_step_under_sgd_alone(
     kind: type[Momentum] | type[Adam],
 ) -> None:
-    """1/η_0² compares gradients with steps, which only SGD's step −η∇ allows."""
-    with pytest.raises(ValueError, match=r"pass one with the rule.*c="):
-        server_for(np.zeros(3, np.float32), "wk2", step=kind(0.01))
-    server = server_for(np.zeros(3, np.float32), WK2(c=2.0), step=kind(0.01))
+    """SGD compares gradients with steps, which are η_k ∇; the others with ∇ itself."""
+    theta = np.zeros(3, np.float32)
+    server = server_for(theta, WK2(c=2.0), step=kind(0.01))
     assert server.config.threshold_constant == 2.0
-    server = server_for(np.zeros(3, np.float32), "wk2", step=0.01)
-    assert server.config.threshold_constant == pytest.approx(1e4)
+    assert server_for(theta, "vr", step=kind(0.01)).config.threshold_constant == 0.2
+    server = server_for(theta, WK2(c=2.0), step=0.01)
+    assert server.config.threshold_constant == pytest.approx(2e4)
+    server = server_for(theta, "wk2", step=SGD(Decreasing(0.5, 8.0)))  # η_0 = 1/2
+    assert server.config.threshold_constant == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("rule", ["wk2:c=4.5", "vr:c=5"])
+def test_a_large_c_warns_where_the_step_is_1(rule: str) -> None:
+    with pytest.warns(UserWarning, match=r"off by 2\.[12] times.*use c <= 4"):
+        LasgConfig(rule, step=1.0)
+    for harmless in ("wk2:c=4", "vr", "sgd:c=9"):
+        LasgConfig(harmless, step=1.0)
+    LasgConfig(rule, step=0.5)
+    LasgConfig(rule, step=Adam(1.0))
 
 
 @pytest.mark.parametrize("step", [SGD(0.1), Momentum(0.02), Adam(0.05), AMSGrad(0.05)])
-def test_the_threshold_is_over_the_true_steps(step: ServerStep[Any]) -> None:
-    """T^k = (c/d_max) Σ_{d=1}^{d_max} ‖θ^{k+1−d} − θ^{k−d}‖², θ^{−d} = θ^0.
+def test_the_threshold_is_over_true_steps_or_gradients(step: ServerStep[Any]) -> None:
+    """T^k = (c/η_0²)/d_max Σ_{d=1}^{d_max} ‖θ^{k+1−d} − θ^{k−d}‖², θ^{−d} = θ^0.
 
-    Recomputed from the iterates; η²‖∇^k‖², which equals it for SGD, differs else.
+    Steps other than SGD have (c/d_max) Σ ‖∇^{k−d}‖². For SGD with constant η the two
+    are equal, to the rounding of θ.
     """
     problem = random_least_squares(2, workers=3, samples=10, size=4, drift=0.5)
     rounds, d_max, c = 40, 4, 0.7
     rule = WK2(c, d_max, 20)
     trace = drive(problem, rule, step, rounds, start=np.zeros(4))
     squares = np.square(np.diff(trace.thetas, axis=0)).sum(axis=1)
-    eta = step.schedule(0)
-    naive = np.array([eta**2 * float(g @ g) for g in trace.steps])
+    squares /= step.schedule(0) ** 2
+    gradients = np.array([float(g @ g) for g in trace.steps])
+    lengths = squares if isinstance(step, SGD) else gradients
     for k in range(rounds):
-        true = c / d_max * squares[max(0, k - d_max) : k].sum()
+        true = c / d_max * lengths[max(0, k - d_max) : k].sum()
         assert trace.thresholds[k] == pytest.approx(true, rel=1e-5)
     assert trace.thresholds[0] == 0.0
     assert squares.min() > 0.0
     assert trace.uploads < 3 * rounds
-    apart = np.abs(np.log(naive[5:] / squares[5:]))
+    apart = np.abs(np.log(gradients[5:] / squares[5:]))
     if isinstance(step, SGD):
         assert apart.max() < 1e-3
     else:

@@ -51,7 +51,7 @@ def test_string_forms() -> None:
 
 
 def test_the_threshold_grows() -> None:
-    server = server_for(np.zeros(2), "vr:c=3,growth=10", step=0.1)
+    server = server_for(np.zeros(2), "vr:c=0.03,growth=10", step=0.1)
     server.history.push(10.0)
     assert server.threshold == pytest.approx(3.0)
     server.round = 40
@@ -137,8 +137,8 @@ def test_unbiased_with_the_declared_variance(
 
 def test_with_full_gradients_it_is_lag() -> None:
     oracles = [Full(o.x, o.y) for o in ORACLES]
-    lazy, result = path_of(oracles, rule="vr:c=40,growth=0")
-    lag, other = path_of(oracles, rule="lag:c=40")
+    lazy, result = path_of(oracles, rule="vr:c=0.1,growth=0")
+    lag, other = path_of(oracles, rule="lag:c=0.1")
     assert lazy == lag
     assert result.ledger.uploads == other.ledger.uploads < 240
 

@@ -139,7 +139,8 @@ def test_the_metrics_are_those_of_the_model_that_the_server_sent() -> None:
         metrics = MetricRecord({"num-examples": 3, "seen": float(theta[0])})
         return Message(RecordDict({"a": model, "b": metrics}), reply_to=message)
 
-    strategy = LasgStrategy("wk2:c=1e9", step=1.0, fraction_evaluate=0.0)
+    with pytest.warns(UserWarning, match="use c <= 4"):
+        strategy = LasgStrategy("wk2:c=1e9", step=1.0, fraction_evaluate=0.0)
     start = ArrayRecord({"w": Array(np.ones(3, np.float32))})
     result = strategy.start(InProcessGrid(app, 2), start, num_rounds=3)
     assert result.ledger.skips == 4

@@ -57,7 +57,6 @@ def test_studies_come_in_order_and_claims_last() -> None:
         ("[parameters]", "[parameters", "is not TOML"),
         ('memory = "gradient"', 'label = "LASG-WK2"', "labels of their own"),
         ('codec = "qsgd:bits=4"', 'codec = "topk"', "is biased"),
-        ("learning_rate = 0.3", "learning_rate = 0.3\nc = 1\nc_eta2 = 1", "not both"),
         ("seeds = 2", "seeds = 2\nmodule = 'nothing'", "no module 'nothing'"),
         ('method = "sgd"', 'label = "x"', "a run has no method"),
         ("seeds = 2", "seeds = 2\npanels = ['uploads:los']", "panel 'uploads:los'"),
@@ -89,9 +88,9 @@ def test_an_unknown_figure_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_c_in_units_of_the_step(tmp_path: Path) -> None:
-    text = SMALL.replace("iterations = 30", "iterations = 30\nc_eta2 = 4")
+    text = SMALL.replace("iterations = 30", "iterations = 30\nc = 4")
     study = small(tmp_path, text)
-    assert study.run(study.places[0], study.runs[1], 0).c == pytest.approx(4 / 0.09)
+    assert study.run(study.places[0], study.runs[1], 0).rule().c == 4.0
 
 
 def test_sgd_takes_no_local_steps_whatever_the_study_says(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_one_sided_is_the_mean_of_its_samples() -> None:
 def test_gamma_solves_the_linear_equations_of_the_proof() -> None:
     """(η + 1/(2L)) c/d + √M·L/12 + 6cγ_1η²/d + γ_{d+1} − γ_d = 0, γ_{D+1} = 0."""
     smoothness, workers, delay, step = 2.0, 4, 5, 0.01
-    c = largest_c(1, step, smoothness, workers, delay, delay)
+    c = largest_c(1, step, smoothness, workers, delay, delay) / step**2
     weights = gamma(step, c, smoothness, workers, delay, delay)
     constant = (step + 1 / (2 * smoothness)) * c / delay
     constant += sqrt(workers) * smoothness / 12 + 6 * c * weights[0] * step**2 / delay

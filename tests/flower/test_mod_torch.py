@@ -28,8 +28,8 @@ Arrays = dict[str, NDArray[Any]]
 DATA = least_squares(workers=3, examples=16)
 ROUNDS = 8
 RULES: dict[str, Rule[Any]] = {
-    **{name: rule_from(f"{name}:c=20") for name in ("lag", "wk2", "pse")},
-    "wk1": WK1(c=20, max_delay=12),
+    **{name: rule_from(name) for name in ("lag", "wk2", "pse")},
+    "wk1": WK1(c=1, max_delay=12),
 }
 
 

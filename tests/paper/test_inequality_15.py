@@ -84,7 +84,7 @@ def test_inequality_15_holds_as_its_derivation_gives_it(kind: str) -> None:
         if kind == "constant"
         else Decreasing(problem.mu, 2 / (problem.mu * eta))
     )
-    rule = rule_named("ps", problem, 5, max_delay, 0.1 / eta**2)
+    rule = rule_named("ps", problem, 5, max_delay, 0.1)
     traces = [
         drive(
             problem,
@@ -123,7 +123,7 @@ def test_the_last_line_of_the_derivation_of_15_lacks_a_factor_m_squared() -> Non
     """
     features = np.ones((2, 1, 1))
     problem = SolvedLeastSquares(features, np.zeros((2, 1)))
-    rule = rule_named("ps", problem, 1, 1, None)
+    rule = rule_named("ps", problem, 1, 1)
     trace = drive(problem, rule, 0.1, 3, start=np.ones(1))
     t = terms_of_15(problem, trace, 3, 0, 0.1, 1)
     assert t.stale == 0.0
@@ -142,7 +142,7 @@ def test_inequality_15_as_printed_lacks_l_m_squared() -> None:
     max_delay, smoothness = 20, 10.0
     problem = SolvedLeastSquares(np.full((1, 1, 1), sqrt(smoothness)), np.zeros((1, 1)))
     eta = 1 / (smoothness * max_delay)
-    rule = rule_named("ps", problem, 1, max_delay, None)
+    rule = rule_named("ps", problem, 1, max_delay)
     trace = drive(problem, rule, eta, max_delay, start=np.ones(1))
     assert trace.uploads == 1
     t = terms_of_15(problem, trace, max_delay, 0, eta, max_delay)

@@ -13,7 +13,7 @@ def test_drive_is_the_engine() -> None:
     """`drive` gives the iterates of `simulate` to the bit."""
     problem = random_least_squares(0, workers=3, samples=8, size=4)
     for name in ("sgd", "lag", *LAZY):
-        rule = rule_named(name, problem, 5, 10, None)
+        rule = rule_named(name, problem, 5, 10)
         trace = drive(problem, rule, 0.02, 50, start=np.zeros(4), seed=3)
         result = simulate(
             problem.oracles(1),

@@ -109,7 +109,7 @@ class Averaging(ServerStep[Averaged]):
 
 
 OPTIONS: dict[str, Any] = {
-    "rule": "test-impatient:c=300,impatience=0.3,max_delay=15",
+    "rule": "test-impatient:c=0.75,impatience=0.3,max_delay=15",
     "codec": "test-halves",
     "step": "test-averaging:rate=0.05",
 }

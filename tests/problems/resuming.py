@@ -14,7 +14,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "codec": "topk:k=2",
         "server_memory": "sum-only",
     },
-    "pse amsgrad": {"rule": "pse:c=100", "step": AMSGrad(0.05)},
+    "pse amsgrad": {"rule": "pse", "step": AMSGrad(0.05)},
     "ps gradient": {"rule": PS(smoothness=1.5), "memory": "gradient"},
     "error memory, k by device": {
         "rule": "sgd",

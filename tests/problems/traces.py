@@ -19,7 +19,7 @@ LAZY = ("wk1", "wk2", "ps", "pse")
 
 
 def rule_named(
-    name: str, problem: SolvedLeastSquares, d_max: int, max_delay: int, c: float | None
+    name: str, problem: SolvedLeastSquares, d_max: int, max_delay: int, c: float = 1.0
 ) -> Rule[Any]:
     if name == "ps":
         return PS(c, d_max, max_delay, smoothness=problem.local_smoothness)

@@ -91,7 +91,7 @@ class Setup:
     full_codec: str | None = None
     lost_share: float = 0.5
     max_delay: int = 4
-    c: float = 0.5
+    c: float = 0.125
 
     @property
     def sum_only(self) -> bool:
@@ -142,7 +142,7 @@ def random_setup(
         full_codec="dense" if sparse and rng.random() < 0.5 else None,
         lost_share=float(rng.choice([0.0, 0.4, 1.0])),
         max_delay=int(rng.integers(2, 7)),
-        c=float(rng.choice([0.5, 5.0, 50.0])),
+        c=float(rng.choice([0.125, 1.25, 12.5])),
     )
 
 
