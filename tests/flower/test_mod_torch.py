@@ -22,14 +22,17 @@ from tests.problems.flower_app import client_fn_of
 from tests.problems.least_squares import least_squares
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
-pytestmark = pytest.mark.flower
+pytestmark = [
+    pytest.mark.flower,
+    pytest.mark.filterwarnings("ignore:.*use c <= 4"),  # a few rounds, no training
+]
 
 Arrays = dict[str, NDArray[Any]]
 DATA = least_squares(workers=3, examples=16)
 ROUNDS = 8
 RULES: dict[str, Rule[Any]] = {
-    **{name: rule_from(name) for name in ("lag", "wk2", "pse")},
-    "wk1": WK1(c=1, max_delay=12),
+    **{name: rule_from(f"{name}:c=20") for name in ("lag", "wk2", "pse")},
+    "wk1": WK1(c=20, max_delay=12),
 }
 
 
