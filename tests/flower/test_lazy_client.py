@@ -99,7 +99,8 @@ def test_dense_uploads_give_fedavgs_model() -> None:
 
 
 def test_two_runs_skip() -> None:
-    strategy = lazy(effort="two-runs", rule="wk2:c=1e9", codec="dense")
+    with pytest.warns(UserWarning, match="use c <= 4"):
+        strategy = lazy(effort="two-runs", rule="wk2:c=1e9", codec="dense")
     trainers = [Trainer(i) for i in range(NODES)]
     run(strategy, [lasg_client(client, key=i) for i, client in enumerate(trainers)])
     assert strategy.ledger.skips == 5 * NODES

@@ -225,7 +225,8 @@ def test_arrays_that_a_subclass_changes_are_honoured() -> None:
 
 
 def test_a_skipping_worker_is_seen_with_what_the_server_holds() -> None:
-    strategy = Halving(effort="two-runs", rule="wk2:c=1e9", codec="dense")
+    with pytest.warns(UserWarning, match="use c <= 4"):
+        strategy = Halving(effort="two-runs", rule="wk2:c=1e9", codec="dense")
     result = run(strategy, 3)
     assert result.ledger.skips > 0
     assert [len(replies) for replies in strategy.seen] == [NODES] * 3

@@ -328,10 +328,10 @@ def test_clients_that_know_no_buffers_are_warned_of_once(
     ("options", "message"),
     [
         ({"evaluate_every": 1.5}, "integer >= 1"),
-        ({"leave_after": 0}, "leave_after must be >= 1"),
+        ({"leave_after": 0}, "leave_after must be an integer >= 1"),
         ({"buffers": "running"}, "list of names"),
         ({"fraction_train": 2.0}, r"must lie in \[0, 1\]"),
-        ({"step": "adam"}, "no default for c"),
+        ({"rule": "wk2:c=-1"}, "in units of 1/η²"),
     ],
 )
 def test_bad_options_of_the_strategy(options: dict[str, Any], message: str) -> None:
