@@ -9,6 +9,8 @@ The core (everything but :mod:`lasg_flwr.clients`, :mod:`lasg_flwr.strategies`,
 PyTorch. :mod:`lasg_flwr.reference` has every rule as a plain loop, on one page.
 """
 
+from importlib.metadata import PackageNotFoundError, version
+
 from .config import LasgConfig
 from .errors import (
     AllNodesFailedError,
@@ -27,6 +29,11 @@ from .protocol import LasgServer, LasgWorker
 from .registry import register
 from .simulation import SimulationResult, simulate
 
+try:
+    __version__ = version("lasg-flwr")
+except PackageNotFoundError:  # the sources, not installed
+    __version__ = "0+unknown"
+
 __all__ = [
     "AllNodesFailedError",
     "CheckpointError",
@@ -43,6 +50,7 @@ __all__ = [
     "SimulationResult",
     "StateInUseError",
     "WireError",
+    "__version__",
     "register",
     "simulate",
 ]

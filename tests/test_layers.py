@@ -28,6 +28,7 @@ BELOW: dict[str, set[str]] = {
     "flower": {"codecs", "config", "protocol"},
     "clients": {"codecs", "config", "flower", "memory", "oracles", "protocol"},
     "strategies": {"codecs", "config", "flower", "memory", "protocol", "rules"},
+    "cli": {"__init__", "oracles", "simulation"},
     "__init__": {"config", "oracles", "protocol", "simulation"},
 }
 """What each floor may import besides the ground and itself."""

@@ -264,3 +264,15 @@ def test_of_a_tied_parameter_the_last_name_counts() -> None:
 
     slope = (loss(theta + step) - loss(theta - step)) / 2e-2
     assert gradient[16] == pytest.approx(slope, abs=1e-4)
+
+
+def test_theta_and_buffers_go_back_into_the_model() -> None:
+    oracle, model = oracle_of(), Rich()
+    theta = RNG(3).normal(size=oracle.size).astype(np.float32)
+    buffers = np.arange(12, dtype=np.float32)
+    model.load_state_dict(oracle.state_dict(theta, buffers))
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    assert oracle.layout.flatten(state, "parameter").tobytes() == theta.tobytes()
+    assert oracle.layout.flatten(state, "buffer").tobytes() == buffers.tobytes()
+    own = oracle.state_dict(theta)["norm.running_var"]
+    assert own.tolist() == [1.0] * 6

@@ -154,6 +154,17 @@ class TorchOracle(Oracle):
         """Return θ^0, to start `lasg_flwr.simulate` with."""
         return self.layout.flatten(self.arrays, "parameter")
 
+    def state_dict(self, theta: F32, buffers: F32 | None = None) -> dict[str, Tensor]:
+        """Return θ as the model's state: ``model.load_state_dict(...)`` takes it.
+
+        `buffers` are those of a run, ``result.server.buffers``; left out, what the
+        oracle's own are now.
+        """
+        values = self.buffers() if buffers is None else buffers
+        integers = self.layout.integers(self.arrays)
+        arrays = self.layout.unflatten(theta, values, integers)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
     def load_buffers(self, values: F32) -> None:
         """Set the buffers; integers, such as BatchNorm's counters, start anew.
 
