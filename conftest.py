@@ -2,7 +2,11 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("numba") else ["lasg_flwr/codecs/coding/fast.py"]
+collect_ignore = []
+if not find_spec("numba"):
+    collect_ignore += [
+        f"lasg_flwr/codecs/coding/{name}fast.py" for name in ("", "rans_", "deadzone_")
+    ]
 # projects of their own
 collect_ignore_glob = ["experiments/dropin/*-*", "tests/e2e/large/*"]
 if not find_spec("torch"):
@@ -12,4 +16,5 @@ if not find_spec("torch"):
         "experiments/narrow_resnet.py",
         "experiments/pretraining.py",
         "experiments/network*.py",
+        "experiments/small_transformer.py",
     ]

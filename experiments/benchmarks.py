@@ -25,12 +25,14 @@ from lasg_flwr.random import KeyedGenerators, keyed_generator
 from lasg_flwr.vectors import F32
 
 from .benchmark_codecs import codecs
+from .benchmark_rate import rate
 from .flower_run import flwr_run
 from .output import show, write_json
 from .tasks import Batch, Task, build_task
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command()(codecs)
+app.command()(rate)
 ETA, SEED = 0.1, 0
 MAX_DELAY, D_MAX = 100, 10
 

@@ -19,9 +19,6 @@ MOST_LANES = 11
 STEPS = 1 << 16
 """Length of the longest lane."""
 
-CONTEXTS_FROM = 1024
-"""Shorter vectors have one context."""
-
 _NONZEROS_A_LANE = 1024
 _SAMPLED_FROM, _WINDOWS, _WINDOW = 1 << 18, 64, 1024
 
@@ -85,7 +82,7 @@ def classify(values: U8, counts: I64) -> Classified:
     """
     lanes = lanes_for(values.size, values.size - int(counts[0]))
     share = _share_of_positive(counts)
-    if values.size < CONTEXTS_FROM or not _contexts_pay(values):
+    if models.most_for(values.size) == 1 or not _contexts_pay(values):
         tokens = np.zeros((CLASSES, TOKENS), np.int64)
         tokens[0, 0] = counts[0]
         tokens[0, 1:] = counts[1 : 2 * TOKENS - 1].reshape(-1, 2).sum(axis=1)

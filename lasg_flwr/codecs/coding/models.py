@@ -39,6 +39,7 @@ ABSENT = 63
 _MOST_MODELS = 16
 _FRACTION = 16
 _TABLE_BITS = 5
+_FEW = 4
 _QUARTERS = (1 << 24, 14107901, 11863283, 9975792)  # 2^(24 - q/4)
 
 
@@ -55,6 +56,7 @@ CLASS_OF = _classes()
 CLASSES = int(CLASS_OF.max()) + 1
 
 
+_PLACES = np.arange(TOTAL, dtype=np.int32) << 19
 _ONE: NDArray[np.uint8] = np.zeros(VALUES, np.uint8)
 
 
@@ -103,25 +105,34 @@ class Models(NamedTuple):
         start = self.starts().ravel().astype(np.int32)
         packed = symbol + ((frequencies.astype(np.int32) - 1) << 7) - (start << 19)
         slots = np.repeat(packed, frequencies)
-        slots += (np.arange(slots.size, dtype=np.int32) % TOTAL) << 19
+        slots.reshape(-1, TOTAL)[:] += _PLACES
         return slots.view(np.uint32)
 
 
-def fit(counts: I64, share: int) -> tuple[Models, bytes]:
+def most_for(size: int) -> int:
+    """Return how many sets of frequencies a vector may have: they take memory.
+
+    Examples
+    --------
+    >>> most_for(100), most_for(785), most_for(10_000)
+    (1, 2, 16)
+    """
+    return min(1 + size // 512, _MOST_MODELS)
+
+
+def fit(counts: I64, share: int, most: int = 16) -> tuple[Models, bytes]:
     """Choose contexts and frequencies for counts of tokens, of shape (classes, TOKENS).
 
     `share` is that of positive numbers among those other than zero, in units of 1/255.
-    Returns the models and their table.
+    Returns the models, at most `most`, and their table.
     """
-    groups = _merged(counts)
+    groups = _merged(counts, most)
     of_class = np.zeros(CLASSES, np.uint8)
     for number, group in enumerate(groups):
         of_class[group] = number
     out = BitWriter()
     out.put(len(groups) - 1, 4)
-    if len(groups) > 1:
-        for before, after in pairwise(of_class):
-            out.put(int(after != before), 1)
+    _put_edges(out, [group[0] for group in groups[1:]])
     rows, last = [], 1
     for group in groups:
         steps = _steps(counts[group].sum(axis=0))
@@ -147,10 +158,8 @@ def read(data: NDArray[np.uint8], share: int, most: int) -> tuple[Models, int]:
     if count > most:
         raise WireError(f"{count} sets of frequencies for a vector so short")
     of_class = np.zeros(CLASSES, np.uint8)
-    if count > 1:
-        of_class[1:] = np.cumsum([source.take(1) for _ in range(CLASSES - 1)])
-        if of_class[-1] != count - 1:
-            raise WireError(f"{of_class[-1] + 1} contexts for {count} frequencies")
+    for edge in _take_edges(source, count - 1):
+        of_class[edge:] += 1
     rows, last = [], 1
     for _ in range(count):
         last += source.gamma()
@@ -166,12 +175,32 @@ def read(data: NDArray[np.uint8], share: int, most: int) -> tuple[Models, int]:
     return Models(of_class, np.array(rows)), source.used_bytes
 
 
+def _put_edges(out: BitWriter, edges: list[int]) -> None:
+    """Write the first class of each further set: 5 bits each, or a bit a class."""
+    if len(edges) <= _FEW:
+        for edge in edges:
+            out.put(edge, 5)
+    else:
+        for c in range(1, CLASSES):
+            out.put(int(c in edges), 1)
+
+
+def _take_edges(source: BitReader, count: int) -> list[int]:
+    if count <= _FEW:
+        edges = [source.take(5) for _ in range(count)]
+    else:
+        edges = [c for c in range(1, CLASSES) if source.take(1)]
+    if len(edges) != count or edges != sorted(set(edges)) or 0 in edges:
+        raise WireError(f"{count + 1} sets of frequencies for classes from {edges}")
+    return edges
+
+
 def pays(counts: I64) -> bool:
     """Return whether these counts would be coded with more than one context."""
-    return len(_merged(counts)) > 1
+    return len(_merged(counts, _MOST_MODELS)) > 1
 
 
-def _merged(counts: I64) -> list[list[int]]:
+def _merged(counts: I64, most: int) -> list[list[int]]:
     """Merge neighbouring classes while that saves bits; return the groups."""
     used = np.flatnonzero(counts.sum(axis=1))
     groups = [[int(c)] for c in used] or [[0]]
@@ -181,7 +210,7 @@ def _merged(counts: I64) -> list[list[int]]:
     while pairs:
         gains = [costs[i] + costs[i + 1] - both for i, both in enumerate(pairs)]
         i = max(range(len(gains)), key=gains.__getitem__)
-        if gains[i] <= 0 and len(groups) <= _MOST_MODELS:
+        if gains[i] <= 0 and len(groups) <= most:
             break
         sums[i : i + 2] = [sums[i] + sums[i + 1]]
         groups[i : i + 2] = [groups[i] + groups[i + 1]]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ...errors import WireError
 from . import models, rans_loops, rans_wide, threads
 from .backend import loops_for
-from .history import CONTEXTS_FROM, MOST_LANES, STEPS, Classified, segment_of
+from .history import MOST_LANES, STEPS, Classified, segment_of
 from .kernels import U8, U16
 from .models import STRIDE, Models
 from .rans_loops import LOWEST
@@ -40,7 +40,8 @@ _HEAD = 2
 
 def encode(given: Classified, rest: bytes) -> bytes:
     """Return the bytes of symbols, and of what long ones leave out."""
-    fitted, table = models.fit(given.tokens, given.share)
+    most = models.most_for(given.symbols.size)
+    fitted, table = models.fit(given.tokens, given.share, most)
     head = bytes([given.lanes.bit_length() - 1, given.share]) + table
     if not given.symbols.size:
         return head + rest
@@ -114,8 +115,7 @@ def decode(data: U8, size: int) -> tuple[U8, U8]:
     lanes = 1 << min(power, 31)
     if power > MOST_LANES or lanes > max(1, size) or size > lanes * STEPS:
         raise WireError(f"2^{power} lanes for {size} levels")
-    most = 1 if size < CONTEXTS_FROM else 16
-    fitted, used = models.read(data[_HEAD:], share, most)
+    fitted, used = models.read(data[_HEAD:], share, models.most_for(size))
     at = _HEAD + used
     if not size:
         return np.zeros(0, np.uint8), data[at:]
