@@ -17,6 +17,10 @@ class NonFiniteGradientError(LasgError, ValueError):
     """An oracle returned a gradient with NaN or infinity."""
 
 
+class NotTogetherError(LasgError, ValueError):
+    """Gradients of several oracles cannot be computed in one call."""
+
+
 class DuplicateKeyError(LasgError, ValueError):
     """Two workers claim the same key."""
 

@@ -13,8 +13,8 @@ from .errors import DuplicateKeyError
 from .history import Evaluate, History, Recorder, mean_evaluation
 from .ledger import Ledger
 from .oracles import BatchedGradient, Oracle
-from .protocol import LasgServer, LasgWorker, Task
-from .protocol.messages import Request
+from .protocol import LasgServer, LasgWorker
+from .protocol.answers import Answers
 from .protocol.rounds import RoundReport
 from .vectors import F32
 
@@ -36,12 +36,16 @@ class SimulationResult:
         The workers, in key order.
     history : History
         Uploads and bytes of every round; loss and accuracy where evaluated.
+    not_batched : str
+        Why each oracle computed its own gradient; empty where they were computed
+        together.
     """
 
     theta: F32
     server: LasgServer
     workers: list[LasgWorker]
     history: History = field(default_factory=History)
+    not_batched: str = ""
 
     @property
     def ledger(self) -> Ledger:
@@ -63,6 +67,7 @@ def simulate(
     model_bytes: int | None = None,
     keys: Sequence[int] | None = None,
     callback: Callback | None = None,
+    batched: bool | None = None,
     batched_gradient: BatchedGradient | None = None,
     sample: Sampler | None = None,
     evaluate_every: int | None = None,
@@ -94,6 +99,11 @@ def simulate(
     callback : callable, optional
         Called as ``callback(server, report)`` after each round; a return of True
         stops the run.
+    batched : bool, optional
+        Whether the oracles' gradients are computed in one call, see `Oracle.together`;
+        equal to their own up to rounding. Left out, they are where the oracles allow
+        it, as those of a PyTorch model do that share the module. False: each oracle
+        computes its own, and the iterates are equal to Flower's to the bit.
     batched_gradient : callable, optional
         Computes the gradients of many workers at once; equal to the oracles' own up
         to rounding. Not with buffers, which each worker must see change on its own.
@@ -158,11 +168,7 @@ def simulate(
     server = LasgServer(
         theta, config_from(config, options), buffers=buffers, model_bytes=model_bytes
     )
-    if batched_gradient is not None and server.buffers.size:
-        raise ValueError(
-            f"batched_gradient cannot move the model's {server.buffers.size} buffer "
-            "values: leave it out, so that each oracle computes its own gradient"
-        )
+    answers = Answers(workers, server, batched, batched_gradient)
     order = sorted(range(len(workers)), key=lambda i: workers[i].key)
     for i in order:
         server.introduce(i, workers[i].key, workers[i].oracle.num_examples)
@@ -172,16 +178,15 @@ def simulate(
     for k in range(rounds):
         nodes = order if sample is None else _in_order(order, sample(k))
         requests = server.open_round(nodes)
-        if batched_gradient is None:
-            _answer_one_by_one(server, workers, requests)
-        else:
-            _answer_together(server, workers, requests, batched_gradient)
+        answers.take(requests)
         report = server.close_round()
         recorder.add(server.theta, server.ledger)
         if callback is not None and callback(server, report):
             break
     in_order = [workers[i] for i in order]
-    return SimulationResult(server.theta, server, in_order, recorder.history)
+    return SimulationResult(
+        server.theta, server, in_order, recorder.history, answers.not_batched
+    )
 
 
 def _evaluated_by(workers: Sequence[LasgWorker], server: LasgServer) -> Evaluate:
@@ -201,41 +206,3 @@ def _in_order(order: Sequence[int], reachable: Sequence[int]) -> list[int]:
     if unknown := chosen - set(order):
         raise ValueError(f"sample() gave positions of no worker: {sorted(unknown)}")
     return [i for i in order if i in chosen]
-
-
-def _answer_one_by_one(
-    server: LasgServer,
-    workers: Sequence[LasgWorker],
-    requests: Sequence[tuple[int, Request]],
-) -> None:
-    for node, request in requests:
-        reply = workers[node].handle(request)
-        if reply is not None:
-            server.receive(node, reply)
-
-
-def _answer_together(
-    server: LasgServer,
-    workers: Sequence[LasgWorker],
-    requests: Sequence[tuple[int, Request]],
-    batched_gradient: BatchedGradient,
-) -> None:
-    tasks: list[tuple[int, Task]] = []
-    for node, request in requests:
-        task = workers[node].begin(request)
-        if task is not None:
-            tasks.append((node, task))
-    points = [(node, task.request.theta, task.batch) for node, task in tasks]
-    points += [
-        (node, task.reference_point, task.batch)
-        for node, task in tasks
-        if task.reference_point is not None
-    ]
-    if not points:
-        return
-    nodes, thetas, batches = zip(*points, strict=True)
-    gradients = batched_gradient(nodes, thetas, batches)
-    references = iter(gradients[len(tasks) :])
-    for (node, task), gradient in zip(tasks, gradients, strict=False):
-        reference = None if task.reference_point is None else next(references)
-        server.receive(node, workers[node].finish(task, gradient, reference))

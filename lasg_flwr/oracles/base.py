@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..checks import MOST_EVALUATIONS, MOST_EXAMPLES, whole
-from ..errors import LasgError
+from ..errors import LasgError, NotTogetherError
 from ..vectors import F32, NO_BUFFERS, frozen
 
 
@@ -141,6 +141,21 @@ class Oracle(ABC):
         that as values.
         """
         return None
+
+    def together(self, oracles: "Sequence[Oracle]") -> "BatchedGradient":
+        """Return what computes gradients of many oracles in one call.
+
+        Parameters
+        ----------
+        oracles : sequence of Oracle
+            Those of all workers, this one among them.
+
+        Raises
+        ------
+        NotTogetherError
+            If each must compute its own, as by default.
+        """
+        raise NotTogetherError(f"a {type(self).__name__} computes its own gradient")
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

@@ -1,13 +1,13 @@
 """Batches of a PyTorch data set, by the indices of their examples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import (
     DataLoader,
     Dataset,
@@ -45,6 +45,12 @@ class Examples:
     def __len__(self) -> int:
         """Return the number of examples."""
         return _length(self.dataset)
+
+    def form(self) -> tuple[Any, ...] | None:
+        """Return shapes and types of one example's tensors; None if it has none."""
+        if self.tensors is None:
+            return None
+        return tuple((t.shape[1:], t.dtype) for t in self.tensors)
 
     def fetch(self, indices: NDArray[np.int64]) -> Any:
         """Return the batch of the examples `indices`."""
@@ -112,3 +118,33 @@ def _checked_size(data: Dataset[Any], batch_size: int | None) -> int:
 
 def _length(data: Dataset[Any]) -> int:
     return len(data)  # type: ignore[arg-type]
+
+
+def last_is_target(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+    """Return output and target of a batch ``(input, ..., target)``."""
+    if not isinstance(batch, Sequence) or len(batch) < 2:
+        raise TypeError(
+            f"a batch is a {type(batch).__name__}, expected (input, ..., target): pass "
+            "forward=... to say what is what"
+        )
+    return model(*batch[:-1]), batch[-1]
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """Return a batch with all its tensors on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {key: moved(value, device) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return [moved(value, device) for value in batch]
+    return batch
+
+
+def hits(output: Any, target: Any) -> tuple[int, int]:
+    """Return how many classes are right, of how many; (0, 0) where there are none."""
+    if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
+        return 0, 0
+    if target.is_floating_point() or output.dim() != target.dim() + 1:
+        return 0, 0
+    return int((output.argmax(1) == target).sum()), target.numel()

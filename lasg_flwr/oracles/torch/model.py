@@ -30,6 +30,8 @@ class TorchModel:
         The initial model, by the names of ``state_dict()``; start a strategy with it.
     layout : Layout
         Names, shapes and kinds.
+    device : torch.device
+        Where it computes.
 
     Raises
     ------
@@ -39,7 +41,7 @@ class TorchModel:
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self.module = module.to(device)
-        self._device = device
+        self.device = device
         state = module.state_dict(keep_vars=True)
         if strange := [n for n, t in state.items() if not isinstance(t, Tensor)]:
             raise ValueError(
@@ -57,6 +59,16 @@ class TorchModel:
         if not any(self._trained):
             raise ValueError("no parameter of the model needs a gradient")
         self._integers = [t.detach().clone() for t in self._parts["integer"]]
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether a parameter has several names."""
+        return len({id(t) for t in self._parts["parameter"]}) < len(self._trained)
+
+    def named_parameters(self) -> dict[str, Tensor]:
+        """Return the parameters by name, in θ's order."""
+        names = [e.name for e in self.layout.entries if e.kind == "parameter"]
+        return dict(zip(names, self._parts["parameter"], strict=True))
 
     def load(self, theta: F32) -> None:
         """Put θ into the module."""
@@ -77,7 +89,7 @@ class TorchModel:
         buffers, integers = self._parts["buffer"], self._parts["integer"]
         if not (buffers or integers):
             return
-        flat = torch.tensor(values, device=self._device)
+        flat = torch.tensor(values, device=self.device)
         with torch.no_grad():
             for tensor, part in zip(buffers, _split(flat, buffers), strict=True):
                 tensor.copy_(part)

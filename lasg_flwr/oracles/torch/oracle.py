@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ...checks import real
+from ...errors import NotTogetherError
 from ...vectors import F32, frozen
-from ..base import Oracle
-from .data import examples_of
+from ..base import BatchedGradient, Oracle
+from .data import examples_of, hits, last_is_target, moved
 from .model import TorchModel
 from .seed import seeded
+from .together import Together
 
 Loss = Callable[[Any, Any], Tensor]
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
@@ -123,12 +125,12 @@ class TorchOracle(Oracle):
             )
         weight_decay = real("weight_decay", weight_decay, least=0)
         self.device = found_device() if device is None else torch.device(device)
-        self._model = TorchModel(model, self.device)
+        self.model = TorchModel(model, self.device)
         self._examples = examples_of(data, batch_size, self.device)
         self._test = test
-        self._loss, self._forward = loss, forward or _last_is_target
+        self.loss, self._forward = loss, forward or last_is_target
         self.weight_decay = weight_decay
-        self.arrays, self.layout = self._model.arrays, self._model.layout
+        self.arrays, self.layout = self.model.arrays, self.model.layout
 
     @property
     def num_examples(self) -> int:
@@ -173,14 +175,14 @@ class TorchOracle(Oracle):
         ValueError
             If there are more or fewer values than the model has buffers.
         """
-        self._model.load_buffers(values)
+        self.model.load_buffers(values)
 
     def buffers(self) -> F32:
         """Return the buffers: at first the model's own, then as a gradient left them.
 
         Start `lasg_flwr.simulate` with them (``buffers=oracle.buffers()``).
         """
-        return self._model.buffers()
+        return self.model.buffers()
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """Draw a batch without replacement, and its seed."""
@@ -199,13 +201,44 @@ class TorchOracle(Oracle):
         ValueError
             If θ does not fit the model, or the loss is not a scalar.
         """
-        self._model.load(theta)
+        self.model.load(theta)
         with seeded(batch.seed, self.device), torch.enable_grad():
             loss = self._batch_loss(self._examples.fetch(batch.indices))
-            gradient = self._model.gradient_of(loss)
+            gradient = self.model.gradient_of(loss)
         if self.weight_decay:
-            self._model.add_decay(gradient, theta, self.weight_decay)
+            self.model.add_decay(gradient, theta, self.weight_decay)
         return frozen(gradient)
+
+    def together(self, oracles: Sequence[Oracle]) -> BatchedGradient:
+        """Return what computes the gradients of oracles that share this module.
+
+        Raises
+        ------
+        NotTogetherError
+            If it cannot be done for them, see `lasg_flwr.oracles.torch.together`.
+        """
+        others = [o for o in oracles if isinstance(o, TorchOracle)]
+        own = type(self).gradient is TorchOracle.gradient
+        if len(others) < len(oracles) or not own:
+            raise NotTogetherError("some oracles have a gradient of their own")
+        return Together(others)
+
+    def shares_all_but_data(self, other: "TorchOracle") -> bool:
+        """Return whether module, loss, decay and device are the other's."""
+        return (
+            self.model.module is other.model.module
+            and self.loss is other.loss
+            and self.weight_decay == other.weight_decay
+            and self.device == other.device
+        )
+
+    def form_of_examples(self) -> tuple[Any, ...] | None:
+        """Return shapes and types of an example; None if it is not tensors alone."""
+        return self._examples.form() if self._forward is last_is_target else None
+
+    def examples(self, batch: Batch) -> Any:
+        """Return the examples of a drawn batch."""
+        return self._examples.fetch(batch.indices)
 
     def evaluate(self, theta: F32) -> tuple[float, int, dict[str, float]]:
         """Return (mean loss, examples, metrics) on the test data, without decay.
@@ -230,24 +263,24 @@ class TorchOracle(Oracle):
         """Return what `evaluate` does, on other data and in batches of that size."""
         size = None if isinstance(data, DataLoader) else batch_size
         examples = examples_of(data, size, self.device)
-        self._model.load(theta)
+        self.model.load(theta)
         total, correct, judged = 0.0, 0, 0
-        with self._model.evaluating(), seeded(0, self.device), torch.no_grad():
+        with self.model.evaluating(), seeded(0, self.device), torch.no_grad():
             for start in range(0, len(examples), examples.batch_size):
                 stop = min(start + examples.batch_size, len(examples))
                 batch = examples.fetch(np.arange(start, stop))
                 output, target = self._outputs(batch)
-                total += (stop - start) * float(self._loss(output, target))
-                hits, of = _hits(output, target)
-                correct, judged = correct + hits, judged + of
+                total += (stop - start) * float(self.loss(output, target))
+                right, of = hits(output, target)
+                correct, judged = correct + right, judged + of
         metrics = {"accuracy": correct / judged} if judged else {}
         return total / len(examples), len(examples), metrics
 
     def _outputs(self, batch: Any) -> tuple[Any, Any]:
-        return self._forward(self._model.module, _moved(batch, self.device))
+        return self._forward(self.model.module, moved(batch, self.device))
 
     def _batch_loss(self, batch: Any) -> Tensor:
-        loss = self._loss(*self._outputs(batch))
+        loss = self.loss(*self._outputs(batch))
         if loss.numel() != 1:
             raise ValueError(
                 f"the loss has shape {tuple(loss.shape)}, expected a scalar: use "
@@ -261,31 +294,3 @@ def found_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _last_is_target(model: nn.Module, batch: Any) -> tuple[Any, Any]:
-    if not isinstance(batch, Sequence) or len(batch) < 2:
-        raise TypeError(
-            f"a batch is a {type(batch).__name__}, expected (input, ..., target): pass "
-            "forward=... to say what is what"
-        )
-    return model(*batch[:-1]), batch[-1]
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {key: _moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, list | tuple):
-        return [_moved(value, device) for value in batch]
-    return batch
-
-
-def _hits(output: Any, target: Any) -> tuple[int, int]:
-    """Return how many classes are right, of how many; (0, 0) where there are none."""
-    if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
-        return 0, 0
-    if target.is_floating_point() or output.dim() != target.dim() + 1:
-        return 0, 0
-    return int((output.argmax(1) == target).sum()), target.numel()
