@@ -114,6 +114,34 @@ def json_value(text: str | bytes) -> Any:
         raise ValueError("JSON that is nested too deeply") from None
 
 
+def quoted(said: Any, most: int = 300) -> str:
+    r"""Return what a peer says, for the log: one line, printable, cut.
+
+    Parameters
+    ----------
+    said : object
+        A text, an exception, or anything that is shown as one.
+    most : int (default: 300)
+        Characters at most.
+
+    Examples
+    --------
+    >>> quoted("line\nnext \x1b[31mred")
+    'line\\nnext \\x1b[31mred'
+    >>> quoted("x" * 10**6, most=10)
+    'xxxxxxx...'
+    """
+    text = str(said)
+    cut = text[: most + 1]
+    if not cut.isprintable():
+        cut = "".join(c if c.isprintable() else _escaped(c) for c in cut)
+    return cut if len(cut) <= most else f"{cut[: most - 3]}..."
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
 def _as_float(value: Any) -> float:
     try:
         return float(value)

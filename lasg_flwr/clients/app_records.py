@@ -62,7 +62,7 @@ def app_content(
     """Return a model and a request's config as ClientApps of both kinds expect them."""
     named = records.named_arrays(arrays)
     by_position = {str(i): array for i, array in enumerate(named.values())}
-    values = records.plain_config(records.user_config(config))
+    values = ConfigRecord(dict(records.user_config(config)))
     return RecordDict(
         {
             str(config.get(names.APP_ARRAYS_KEY, names.ARRAYS_KEY)): named,
@@ -141,22 +141,24 @@ def _app_examples(metrics: dict[str, Any], weight: str) -> int:
 
 
 def fit_result(
-    arrays: list[NDArray[Any]], examples: int, metrics: Mapping[str, Scalar]
+    arrays: list[NDArray[Any]], examples: int, metrics: Mapping[str, Any]
 ) -> RecordDict:
-    """Return a training reply with the records that a NumPyClient's has."""
+    """Return a training reply with the records that a NumPyClient's has.
+
+    Metrics that are lists of numbers, which its API lacks, have one of their own.
+    """
     nothing = Array(dtype="", shape=(), stype=SType.NUMPY, data=b"")
     packed = {"0": Array(arrays[0])} if arrays else {"_empty": nothing}
-    return RecordDict(
+    lists: dict[str, Any] = {n: v for n, v in metrics.items() if isinstance(v, list)}
+    scalars = {name: v for name, v in metrics.items() if name not in lists}
+    content = RecordDict(
         {
             "fitres.parameters": ArrayRecord(packed),
             "fitres.num_examples": MetricRecord({"num_examples": examples}),
-            "fitres.metrics": ConfigRecord(dict(metrics)),
+            "fitres.metrics": ConfigRecord(scalars),
             "fitres.status": ConfigRecord({"code": 0, "message": "Success"}),
         }
     )
-
-
-def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics that an older API can carry."""
-    scalar = (bool, int, float, str, bytes)
-    return {name: v for name, v in values.items() if isinstance(v, scalar)}
+    if lists:
+        content[records.LISTS_KEY] = MetricRecord(lists)
+    return content

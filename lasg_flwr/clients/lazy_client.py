@@ -29,7 +29,6 @@ from ..checks import MOST_EXAMPLES
 from ..errors import LasgError
 from ..flower import records
 from ..protocol import LasgWorker, WorkerState
-from . import app_records
 from .numpy_client import worker_key
 from .state_store import store_for
 from .update_oracle import Trained, UpdateOracle
@@ -151,7 +150,7 @@ class LazyClient(Client):
             reply = worker.handle(request)
             if reply is not None:
                 self._store.save(worker.state, request.settings)
-        reported = {**app_records.scalars(oracle.reported), records.UPDATE_KEY: True}
+        reported = {**oracle.reported, records.UPDATE_KEY: True}
         arrays, metrics = records.reply_parts(reply, reported)
         return FitRes(
             Status(Code.OK, "Success"),

@@ -92,8 +92,8 @@ def _train(message: Message, context: Context, call_next: CallNext) -> Message:
                 oracle.finish(failed)
         if reply is not None:
             store.save(worker.state, request.settings)
-    reported = {**app_records.scalars(oracle.reported), records.UPDATE_KEY: True}
-    arrays, metrics = records.reply_parts(reply, reported)
+    reported = {**oracle.reported, records.UPDATE_KEY: True}
+    arrays, metrics = records.reply_parts(reply, reported, with_lists=True)
     content = app_records.fit_result(arrays, oracle.num_examples, metrics)
     return Message(content, reply_to=message)
 

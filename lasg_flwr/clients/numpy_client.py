@@ -100,7 +100,7 @@ class LasgNumPyClient(NumPyClient):
             if reply is not None:
                 self.store.save(self.worker.state, request.settings)
         arrays, values = records.reply_parts(reply, oracle.metrics())
-        return arrays, oracle.num_examples, values
+        return arrays, int(oracle.num_examples), values
 
     def evaluate(
         self, parameters: NDArrays, config: dict[str, Scalar]
@@ -117,10 +117,10 @@ class LasgNumPyClient(NumPyClient):
             loss, examples, metrics = self._evaluate(
                 arrays, records.user_config(config)
             )
-            return float(loss), int(examples), records.plain_scalars(metrics)
+            return float(loss), int(examples), records.plain_metrics(metrics)
         oracle = self.worker.oracle
         layout = records.read_layout(config)
         oracle.load_buffers(frozen(layout.flatten(arrays, "buffer")))
         theta = layout.flatten(arrays, "parameter")
         loss, examples, found = oracle.evaluate(theta)
-        return float(loss), int(examples), records.plain_scalars(found)
+        return float(loss), int(examples), records.plain_metrics(found)

@@ -21,21 +21,24 @@ from flwr.common import FitRes, Scalar
 from flwr.common.constant import SType
 from numpy.typing import NDArray
 
+from ..checks import quoted
 from ..errors import WireError
 from ..layout import Layout
 from ..protocol.messages import Reply, Request
+from .metrics import LEFT_OUT_KEY, named, numbers, sorted_out, without_odd_ones
 from .names import ARRAYS_KEY as ARRAYS_KEY
 from .names import CONFIG_KEY as CONFIG_KEY
 from .names import EXAMPLES_KEY as EXAMPLES_KEY
-from .names import USUAL
+from .names import SEED_KEY as SEED_KEY
+from .names import USUAL, check_config, is_own
 
 MODEL_KEY = "lasg.model"
 HEADER_KEY = "lasg"
 UPDATE_KEY = "lasg.update"
 """In a reply's metrics: the gradient is a pseudo-gradient, its step must be 1."""
 LAYOUT_KEY = "lasg.layout"
-SEED_KEY = "lasg-seed"
-"""In a round's config, as an app sees it: equal in the two runs that are compared."""
+LISTS_KEY = "fitres.lists"
+"""The record of a reply with metrics that are lists of numbers, behind `lasg_mod`."""
 
 
 def model_record(packed: NDArray[np.uint8]) -> ArrayRecord:
@@ -52,14 +55,23 @@ def train_content(
     request: Request, model: ArrayRecord, layout: str, config: ConfigRecord
 ) -> RecordDict:
     """Return what a training message carries."""
-    fields = plain_config(train_config(request, layout, config))
-    return RecordDict({"fitins.parameters": model, "fitins.config": fields})
+    fields = train_config(request, layout, config)
+    return RecordDict(
+        {"fitins.parameters": model, "fitins.config": ConfigRecord(fields)}
+    )
 
 
 def train_config(
     request: Request, layout: str, config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the config of a training request: the user's entries and ours."""
+    """Return the config of a training request: the user's entries and ours.
+
+    Raises
+    ------
+    ValueError
+        If one of the user's has a name of ours.
+    """
+    check_config(config, "the config of a round")
     return {**config, HEADER_KEY: request.header(), LAYOUT_KEY: layout}
 
 
@@ -67,25 +79,8 @@ def evaluate_content(
     model: ArrayRecord, layout: str, config: ConfigRecord
 ) -> RecordDict:
     """Return what an evaluation message carries."""
-    fields = plain_config({**config, LAYOUT_KEY: layout})
+    fields = ConfigRecord({**config, LAYOUT_KEY: layout})
     return RecordDict({"evaluateins.parameters": model, "evaluateins.config": fields})
-
-
-def plain_config(fields: Mapping[str, Any]) -> ConfigRecord:
-    """Return a config that a NumPyClient can get.
-
-    Raises
-    ------
-    TypeError
-        If an entry is a list.
-    """
-    for name, value in fields.items():
-        if not isinstance(value, bool | int | float | str | bytes):
-            raise TypeError(
-                f"config entry {name!r} is a {type(value).__name__}: a NumPyClient "
-                "takes bool, int, float, str and bytes"
-            )
-    return ConfigRecord(dict(fields))
 
 
 def user_config(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -146,22 +141,40 @@ def _packed(parameters: list[NDArray[Any]]) -> NDArray[np.uint8]:
 
 
 def reply_parts(
-    reply: Reply | None, metrics: Mapping[str, Scalar]
-) -> tuple[list[NDArray[Any]], dict[str, Scalar]]:
-    """Return arrays and metrics of a NumPyClient's fit result; None is an empty one."""
+    reply: Reply | None, metrics: Mapping[str, Any] | None, with_lists: bool = False
+) -> tuple[list[NDArray[Any]], dict[str, Any]]:
+    """Return arrays and metrics of a NumPyClient's fit result; None is an empty one.
+
+    Metrics that cannot be sent are left out, and named; `with_lists` where lists of
+    numbers can be.
+    """
     if reply is None:
         return [], {}
     arrays = [np.frombuffer(body, np.uint8)] if (body := reply.body()) else []
-    values = plain_scalars(metrics)
+    values = plain_metrics(metrics or {}, with_lists)
     return cast(list[NDArray[Any]], arrays), {**values, HEADER_KEY: reply.header()}
 
 
-def plain_scalars(values: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Return metrics with NumPy's scalars made Python's, which Flower insists on."""
-    return {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in values.items()
-    }
+def plain_metrics(
+    values: Mapping[str, Any], with_lists: bool = False
+) -> dict[str, Any]:
+    """Return the metrics that a client may return, and the others' names."""
+    good, odd = sorted_out(values)
+    lists = [n for n, v in good.items() if isinstance(v, list) and not with_lists]
+    odd += [f"{name} (list)" for name in lists]
+    scalars = {name: good[name] for name in good if name not in lists}
+    return {**scalars, LEFT_OUT_KEY: named(odd)} if odd else scalars
+
+
+def left_out(content: RecordDict) -> str:
+    """Return the names of a training reply's metrics that could not be sent or read."""
+    reported = content.config_records.get("fitres.metrics") or ConfigRecord()
+    said = reported.get(LEFT_OUT_KEY, "")
+    odd = [quoted(said)] if said else []
+    lists = content.metric_records.get(LISTS_KEY) or MetricRecord()
+    for values in (reported, lists):
+        odd += sorted_out({n: v for n, v in values.items() if not is_own(n)})[1]
+    return named(odd)
 
 
 def field(
@@ -266,7 +279,7 @@ def evaluate_metrics(
     """
     for record in content.metric_records.values():
         if weighted_by_key in record:
-            return content
+            return without_odd_ones(content)
     loss = field(content.metric_records, "evaluateres.loss", "loss")
     if not isinstance(loss, float | int):
         raise WireError("malformed: an evaluation reply without a loss")
@@ -279,9 +292,8 @@ def _metrics(
     examples = field(content.metric_records, f"{prefix}.num_examples", "num_examples")
     if not isinstance(examples, int) or examples < 0:
         raise WireError("malformed: a reply without its number of examples")
-    found: dict[str, Any] = {EXAMPLES_KEY: examples, **values}
     reported = content.config_records.get(f"{prefix}.metrics") or ConfigRecord()
-    for name, value in reported.items():
-        if name not in (HEADER_KEY, UPDATE_KEY) and isinstance(value, float | int):
-            found[name] = int(value) if isinstance(value, bool) else value
+    lists = content.metric_records.get(f"{prefix}.lists") or MetricRecord()
+    told = {n: v for n, v in {**reported, **lists}.items() if not is_own(n)}
+    found = {**numbers(told), EXAMPLES_KEY: examples, **values}
     return RecordDict({"metrics": MetricRecord(found)})

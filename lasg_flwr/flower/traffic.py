@@ -12,12 +12,13 @@ has are not sent again, which is not known here and makes these figures the larg
 some bytes. HTTP, TLS, heartbeats and empty polls are in neither.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from logging import DEBUG
+from typing import Any, NamedTuple
 
 from flwr.app import Message
 from flwr.app.message.message import remove_content_from_message
-from flwr.common import FitIns, FitRes
+from flwr.common import FitIns, FitRes, log
 from flwr.common.serde import fit_ins_to_proto, fit_res_to_proto, message_to_proto
 from flwr.proto.fleet_pb2 import (
     PullMessagesRequest,
@@ -34,6 +35,8 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     no_object_id_recompute,
 )
+
+from ..checks import quoted
 
 _NAME = "0" * 64
 _SESSION = "0" * 36
@@ -56,36 +59,59 @@ class _Part(NamedTuple):
 
 def of_requests(messages: Iterable[Message]) -> Traffic:
     """Return the traffic of messages that nodes pull."""
-    up = down = 0
-    for message, part in _parts(messages):
-        envelope = PullMessagesResponse(
-            messages_list=[_bare(message)], message_object_trees=[part.tree]
-        )
-        node = Node(node_id=message.metadata.dst_node_id)
-        up += PullMessagesRequest(node=node).ByteSize()
-        down += part.bytes + envelope.ByteSize()
-    return Traffic(up, down)
+    return _total(messages, _pulled)
 
 
 def of_replies(messages: Iterable[Message]) -> Traffic:
     """Return the traffic of messages that nodes push."""
+    return _total(messages, _pushed)
+
+
+def _total(
+    messages: Iterable[Message], moved: Callable[[Message, _Part], Traffic]
+) -> Traffic:
+    """Add up messages; a shared record is serialised once.
+
+    A message that Flower cannot encode, which a simulation never does, counts as 0.
+    """
+    known: dict[int, _Part] = {}
     up = down = 0
-    for message, part in _parts(messages):
-        envelope = PushMessagesRequest(
-            node=Node(node_id=message.metadata.src_node_id),
-            messages_list=[_bare(message)],
-            message_object_trees=[part.tree],
-            clientapp_runtime_list=[1.0],
-        )
-        answer = PushMessagesResponse(
-            reconnect=Reconnect(reconnect=5),
-            results={_NAME: 0},
-            objects_to_push=[_NAME] * part.objects,
-            session_id=_SESSION,
-        )
-        up += part.bytes + envelope.ByteSize()
-        down += answer.ByteSize()
+    with no_object_id_recompute():
+        for message in messages:
+            try:
+                traffic = moved(message, _message_part(message, known))
+            except Exception as error:  # whatever protobuf raises
+                node = message.metadata.src_node_id
+                log(DEBUG, "lasg: node %d: no bytes: %s", node, quoted(error))
+                continue
+            up += traffic.uplink_bytes
+            down += traffic.downlink_bytes
     return Traffic(up, down)
+
+
+def _pulled(message: Message, part: _Part) -> Traffic:
+    envelope = PullMessagesResponse(
+        messages_list=[_bare(message)], message_object_trees=[part.tree]
+    )
+    node = Node(node_id=message.metadata.dst_node_id)
+    request = PullMessagesRequest(node=node)
+    return Traffic(request.ByteSize(), part.bytes + envelope.ByteSize())
+
+
+def _pushed(message: Message, part: _Part) -> Traffic:
+    envelope = PushMessagesRequest(
+        node=Node(node_id=message.metadata.src_node_id),
+        messages_list=[_bare(message)],
+        message_object_trees=[part.tree],
+        clientapp_runtime_list=[1.0],
+    )
+    answer = PushMessagesResponse(
+        reconnect=Reconnect(reconnect=5),
+        results={_NAME: 0},
+        objects_to_push=[_NAME] * part.objects,
+        session_id=_SESSION,
+    )
+    return Traffic(part.bytes + envelope.ByteSize(), answer.ByteSize())
 
 
 def _bare(message: Message) -> MessageProto:
@@ -93,14 +119,6 @@ def _bare(message: Message) -> MessageProto:
     proto = message_to_proto(remove_content_from_message(message))
     proto.metadata.message_id = _NAME
     return proto
-
-
-def _parts(messages: Iterable[Message]) -> Iterable[tuple[Message, _Part]]:
-    """Return messages with their parts; a shared record is serialised once."""
-    known: dict[int, _Part] = {}
-    with no_object_id_recompute():
-        for message in messages:
-            yield message, _message_part(message, known)
 
 
 def _message_part(message: Message, known: dict[int, _Part]) -> _Part:
@@ -133,9 +151,18 @@ def _tree(record: InflatableObject) -> ObjectTree:
 
 def of_fit_requests(requests: Iterable[FitIns]) -> Traffic:
     """Return the bytes of an older strategy's requests, as gRPC messages carry them."""
-    return Traffic(0, sum(fit_ins_to_proto(ins).ByteSize() for ins in requests))
+    return Traffic(0, sum(_size(fit_ins_to_proto, ins) for ins in requests))
 
 
 def of_fit_results(results: Iterable[FitRes]) -> Traffic:
     """Return the bytes of the answers to them, likewise."""
-    return Traffic(sum(fit_res_to_proto(res).ByteSize() for res in results), 0)
+    return Traffic(sum(_size(fit_res_to_proto, result) for result in results), 0)
+
+
+def _size(encoded: Callable[[Any], Any], message: Any) -> int:
+    """Return the length of a message; 0 if Flower cannot encode it."""
+    try:
+        return int(encoded(message).ByteSize())
+    except Exception as error:  # whatever protobuf raises
+        log(DEBUG, "lasg: no bytes: %s", quoted(error))
+        return 0

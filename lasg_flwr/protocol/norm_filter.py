@@ -83,16 +83,22 @@ class NormFilter:
             return
         norm = sqrt(squared_distance(decoded))
         self._new[kind, key if node is None else node] = key, norm
-        known = self.norms.get(kind, {})
-        others = [n for k, n in known.items() if k != key]
+        self._refused.add(key)
+        self.compare(key, kind, decoded)
+        self._refused.discard(key)
+
+    def compare(self, key: int, kind: str, decoded: F32) -> None:
+        """Raise `RefusedReply` if an upload is too long; remember nothing of it."""
+        if self.bound is None:
+            return
+        others = [n for k, n in self.norms.get(kind, {}).items() if k != key]
+        norm = sqrt(squared_distance(decoded))
         if len(others) >= MIN_OTHERS and norm > self.bound * median(others) > 0:
-            self._refused.add(key)
             raise RefusedReply(
                 Refusal.TOO_LONG,
                 f"‖upload‖ = {norm:g} is more than {self.bound:g} times "
                 f"{median(others):g}, the median of the other workers' {kind} uploads",
             )
-        self._refused.discard(key)
 
     def settle(self, known: Container[int] | None = None) -> set[int]:
         """Take over the norms of the round that closes.

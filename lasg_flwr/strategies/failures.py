@@ -6,7 +6,7 @@ from logging import DEBUG, ERROR, INFO, WARNING
 
 from flwr.common import log
 
-from ..checks import whole
+from ..checks import quoted, whole
 from ..errors import AllNodesFailedError
 from .lasting import LastingCause, remedied
 
@@ -87,7 +87,7 @@ class FailureLog:
 
     def about(self, node: int, reason: str | None) -> None:
         """Log a reason as a warning the first time, at DEBUG from then on."""
-        reason = (reason or "no reason given")[:_REASON_CHARACTERS]
+        reason = quoted(reason or "no reason given", _REASON_CHARACTERS)
         kind = _NUMBER.sub("#", reason)
         seen = self._seen.setdefault(node, set())
         new = kind not in seen and len(seen) < _REASONS_PER_NODE
@@ -144,7 +144,7 @@ class Failures:
 
     def about(self, node: int, reason: str | None, code: int | None = None) -> None:
         """Note why a node fails; log it once for each node and reason."""
-        reason = remedied(reason or "no reason given")[:_REASON_CHARACTERS]
+        reason = quoted(remedied(reason or "no reason given"), _REASON_CHARACTERS)
         self._log.about(node, reason)
         if node in self._failing:
             self._failing[node] = reason, code

@@ -10,7 +10,9 @@ from flwr.common.constant import ErrorCode
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
+from ..checks import quoted
 from ..flower import records
+from ..flower.names import is_own
 from .failures import NOBODY
 
 EvaluateFn = Callable[
@@ -52,7 +54,7 @@ def blamed(
 ) -> tuple[int, str, int | None]:
     """Return node, reason and code of a failure; nobody is named for an exception."""
     if isinstance(failure, BaseException):
-        return NOBODY, f"a client failed: {failure!r}", None
+        return NOBODY, f"a client failed: {quoted(repr(failure), 1000)}", None
     proxy, result = failure
     code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
     return node_of(proxy.cid), result.status.message, code
@@ -65,14 +67,14 @@ def aggregated(
     try:
         return function(pairs)
     except Exception as error:
-        log(WARNING, "lasg: metrics could not be aggregated: %r", error)
+        log(WARNING, "lasg: metrics could not be aggregated: %s", quoted(repr(error)))
         return {}
 
 
 def user_metrics(result: FitRes) -> dict[str, Scalar]:
     """Return a client's metrics without this package's."""
-    ours = (records.HEADER_KEY, records.UPDATE_KEY)
-    return {name: value for name, value in result.metrics.items() if name not in ours}
+    found = records.plain_metrics(result.metrics)
+    return {name: value for name, value in found.items() if not is_own(name)}
 
 
 def refuse_checkpoints(options: Mapping[str, Any]) -> None:

@@ -11,12 +11,13 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from ..checks import real
+from ..checks import quoted, real
 from ..errors import NoWorkersError
 from .reports import app_metrics
 from .resume_hint import leave_if_ending
 
 POLL_SECONDS = 0.1
+_LINE = 2000
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
@@ -29,7 +30,7 @@ class Closing:
     seconds : float, optional
         Deadline after the requests were sent; None is Flower's `timeout` alone.
     share : float
-        Share of the requests that must be answered, errors not counted.
+        Share of the requests that must be answered, with what the server can keep.
     """
 
     seconds: float | None = None
@@ -49,8 +50,17 @@ class Closing:
         return self.seconds is None and self.share == 1.0
 
 
+def answers(message: Message) -> bool:
+    """Return whether a message is a reply, not an error."""
+    return not message.has_error()
+
+
 def exchange(
-    grid: Grid, messages: Iterable[Message], timeout: float, closing: Closing
+    grid: Grid,
+    messages: Iterable[Message],
+    timeout: float,
+    closing: Closing,
+    counts: Callable[[Message], bool] = answers,
 ) -> list[Message]:
     """Send messages and return the replies that came in time.
 
@@ -64,6 +74,8 @@ def exchange(
         Flower's limit, in seconds.
     closing : Closing
         When to stop earlier. What comes later is never pulled.
+    counts : callable, optional
+        Whether a reply counts towards the share; left out, all but errors do.
     """
     messages = list(messages)
     if not messages:
@@ -75,11 +87,12 @@ def exchange(
     waiting = {message_id for message_id in grid.push_messages(messages) if message_id}
     needed = math.ceil(closing.share * len(messages))
     replies: list[Message] = []
+    good = 0
     while waiting:
         pulled = list(grid.pull_messages(waiting))
         replies += pulled
         waiting -= {message.metadata.reply_to_message_id for message in pulled}
-        good = sum(not message.has_error() for message in replies)
+        good += sum(counts(message) for message in pulled)
         remaining = end - time.monotonic()
         if not waiting or good >= needed or remaining <= 0:
             break
@@ -111,6 +124,8 @@ class Loop:
         Called with the round and its replies after that.
     note : callable
         Called with name, round and metrics of an evaluation on the server.
+    counts : callable
+        Whether a training reply counts towards the share, see `exchange`.
     """
 
     strategy: Strategy
@@ -123,6 +138,7 @@ class Loop:
     before_aggregation: Callable[[list[Message]], list[Message]] = list
     after_aggregation: Callable[[int, list[Message]], None] = lambda *_: None
     note: Callable[[str, int, MetricRecord], None] = lambda *_: None
+    counts: Callable[[Message], bool] = answers
 
     def run(self, arrays: ArrayRecord, done: int, num_rounds: int) -> Result:
         """Run rounds ``done + 1`` to `num_rounds`; fewer if no workers are left."""
@@ -145,21 +161,23 @@ class Loop:
         log(INFO, "Strategy execution finished in %.2fs", time.time() - start)
         return result
 
-    def _exchange(self, messages: Iterable[Message]) -> list[Message]:
-        return exchange(self.grid, messages, self.timeout, self.closing)
+    def _exchange(
+        self, messages: Iterable[Message], counts: Callable[[Message], bool] = answers
+    ) -> list[Message]:
+        return exchange(self.grid, messages, self.timeout, self.closing, counts)
 
     def _train(self, server_round: int, result: Result) -> None:
         requests = self.strategy.configure_train(
             server_round, result.arrays, self.train_config, self.grid
         )
-        replies = self.before_aggregation(self._exchange(requests))
+        replies = self.before_aggregation(self._exchange(requests, self.counts))
         arrays, metrics = self.strategy.aggregate_train(server_round, replies)
         self.after_aggregation(server_round, replies)
         if arrays is not None:
             result.arrays = arrays
         if metrics is not None:
             if shown := app_metrics(metrics):
-                log(INFO, "\t└──> Aggregated MetricRecord: %s", shown)
+                log(INFO, "\t└──> Aggregated MetricRecord: %s", quoted(shown, _LINE))
             result.train_metrics_clientapp[server_round] = metrics
 
     def _evaluate(self, server_round: int, result: Result) -> None:
@@ -169,7 +187,7 @@ class Loop:
         replies = self._exchange(requests)
         metrics = self.strategy.aggregate_evaluate(server_round, replies)
         if metrics is not None:
-            log(INFO, "\t└──> Aggregated MetricRecord: %s", metrics)
+            log(INFO, "\t└──> Aggregated MetricRecord: %s", quoted(metrics, _LINE))
             result.evaluate_metrics_clientapp[server_round] = metrics
 
     def _evaluate_on_server(self, server_round: int, result: Result) -> None:

@@ -10,6 +10,7 @@ from ..flower import records
 from ..flower.names import reason_of
 from ..protocol import LasgServer
 from ..protocol.messages import Reply
+from ..protocol.preview import accepts
 from ..protocol.refusals import Refusal
 from .failures import Failures
 from .lasting import WITHOUT_MOD
@@ -103,8 +104,22 @@ class MessageReplies(Replies):
         if reply is None and records.is_full_answer(message.content):
             self.refuse(server, node, Refusal.MALFORMED, WITHOUT_MOD)
             return None
+        if odd := records.left_out(message.content):
+            self._suspicious.say_odd(odd)
         is_update = records.is_update(message.content)
         return metrics if self.judge(server, node, reply, is_update) else None
+
+    def would_keep(self, server: LasgServer, message: Message) -> bool:
+        """Return whether the server would keep a reply, and change nothing."""
+        if message.has_error():
+            return False
+        try:
+            reply = records.read_reply(message.content)
+        except WireError:
+            return False
+        return reply is not None and accepts(
+            server, message.metadata.src_node_id, reply
+        )
 
     def report_failure(self, message: Message, reason: str | None) -> None:
         """Log a failure once for each node and reason, and count it."""
@@ -123,6 +138,7 @@ class SuspiciousReplies:
 
     def __init__(self) -> None:
         self._said: set[str] = set()
+        self._odd_metrics = False
 
     def look_at(self, server: LasgServer, reply: Reply, is_update: bool) -> None:
         """Look at a reply; `is_update` where it is about a pseudo-gradient."""
@@ -137,6 +153,16 @@ class SuspiciousReplies:
                 "give the clients' oracle load_buffers() and buffers(), or pass "
                 "buffers=() to train them like parameters"
             )
+
+    def say_odd(self, names: str) -> None:
+        """Warn once that metrics were left out; peers choose their names."""
+        if self._odd_metrics:
+            return
+        self._odd_metrics = True
+        self._say(
+            "metrics of clients are left out, as they are no numbers that can be sent "
+            f"and averaged, or have odd names: {names}"
+        )
 
     def _say(self, text: str) -> None:
         if text not in self._said:

@@ -13,6 +13,7 @@ from flwr.common import log
 from flwr.serverapp.strategy import Result
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
+from ..checks import quoted
 from ..history import History, row_of
 from ..ledger import Ledger
 from ..protocol.opening import append_line
@@ -254,7 +255,7 @@ class Metrics:
                 "out: %s: %s",
                 len(contents),
                 type(error).__name__,
-                error,
+                quoted(error),
             )
             self._warned = True
             return None

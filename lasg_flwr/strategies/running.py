@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.strategy_utils import log_strategy_start_info
 
 from ..config import LasgConfig
+from ..flower.names import check_config
 from ..protocol import LasgServer
 from .checkpoints import Checkpoints
 from .core import Core
@@ -103,7 +104,11 @@ class RunnableStrategy(Strategy, ABC):
             If there is a checkpoint, but of another model, rule or version.
         StateInUseError
             If another run is using `checkpoint_dir`.
+        ValueError
+            If an entry of a config has a name of this package's.
         """
+        check_config(train_config or {}, "train_config")
+        check_config(evaluate_config or {}, "evaluate_config")
         checkpoints = self._checkpoints
         lock = nullcontext() if checkpoints is None else checkpoints.locked()
         with lock, resume_hint(self._hint):
@@ -130,6 +135,7 @@ class RunnableStrategy(Strategy, ABC):
                 self._before_aggregation,
                 self._after_aggregation,
                 self._core.note,
+                self._counts,
             )
             arrays = initial_arrays
             if server.round:
@@ -186,6 +192,9 @@ class RunnableStrategy(Strategy, ABC):
             return False
         log(INFO, "lasg: going on after round %d", core.server.round)
         return True
+
+    def _counts(self, message: Message) -> bool:
+        return self._core.replies.would_keep(self.server, message)
 
     def _hint(self) -> str:
         done = self.server.round if self._core.is_running else 0
