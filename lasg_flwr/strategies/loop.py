@@ -17,7 +17,8 @@ from .reports import app_metrics
 from .resume_hint import leave_if_ending
 
 POLL_SECONDS = 0.1
-_LINE = 2000
+LINE = 2000
+"""Characters of a line with metrics at most."""
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
@@ -177,7 +178,7 @@ class Loop:
             result.arrays = arrays
         if metrics is not None:
             if shown := app_metrics(metrics):
-                log(INFO, "\t└──> Aggregated MetricRecord: %s", quoted(shown, _LINE))
+                log(INFO, "\t└──> Aggregated MetricRecord: %s", quoted(shown, LINE))
             result.train_metrics_clientapp[server_round] = metrics
 
     def _evaluate(self, server_round: int, result: Result) -> None:
@@ -187,7 +188,7 @@ class Loop:
         replies = self._exchange(requests)
         metrics = self.strategy.aggregate_evaluate(server_round, replies)
         if metrics is not None:
-            log(INFO, "\t└──> Aggregated MetricRecord: %s", quoted(metrics, _LINE))
+            log(INFO, "\t└──> Aggregated MetricRecord: %s", quoted(metrics, LINE))
             result.evaluate_metrics_clientapp[server_round] = metrics
 
     def _evaluate_on_server(self, server_round: int, result: Result) -> None:

@@ -16,7 +16,7 @@ from ..flower.names import check_config
 from ..protocol import LasgServer
 from .checkpoints import Checkpoints
 from .core import Core
-from .loop import Closing, EvaluateFn, Loop
+from .loop import LINE, Closing, EvaluateFn, Loop
 from .replies import MessageReplies
 from .reports import LasgResult
 from .resume_hint import resume_hint
@@ -154,7 +154,7 @@ class RunnableStrategy(Strategy, ABC):
         log(INFO, "Final results:")
         log(INFO, "")
         for line in str(result).splitlines():
-            log(INFO, "\t%s", line)
+            log(INFO, "\t%s", line if len(line) <= LINE else f"{line[:LINE]}...")
         log(INFO, "")
         return result
 
