@@ -94,8 +94,8 @@ class Loud(InProcessGrid):
                 metrics_record = reply.content.config_records.get("fitres.metrics")
                 if metrics_record is not None:
                     metrics_record[f"m{i}"] = 1.0
-            for record in reply.content.metric_records.values():
-                record[f"{self.sent} evil \x1b[2J"] = 1.0
+            for numbers_ in reply.content.metric_records.values():
+                numbers_[f"{self.sent} evil \x1b[2J"] = 1.0
         return reply
 
 
@@ -259,7 +259,7 @@ def test_a_clean_reply_is_handed_on_as_it_is() -> None:
         {"m": MetricRecord({"a": 1, "l": [1, 2]}), "c": ConfigRecord()}
     )
     assert without_odd_ones(content) is content
-    content["m"]["a\n"] = 2  # type: ignore[index, assignment]
+    content["m"]["a\n"] = 2  # type: ignore[assignment]
     assert list(without_odd_ones(content)["m"]) == ["a", "l"]
 
 
@@ -285,7 +285,7 @@ def test_other_names_and_lists_in_a_config_reach_the_app() -> None:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        told.append(dict(message.content["config"]))  # type: ignore[arg-type]
+        told.append(dict(message.content["config"]))
         arrays: ArrayRecord = message.content["arrays"]  # type: ignore[assignment]
         reported = MetricRecord({"num-examples": 2})
         content = RecordDict({"arrays": arrays, "metrics": reported})
@@ -309,7 +309,7 @@ def test_rubbish_does_not_count_towards_the_share_of_replies() -> None:
         def _deliver(self, message: Message) -> Message:
             reply = super()._deliver(message)
             if message.metadata.dst_node_id in self.quick:
-                reply.content["fitres.metrics"]["lasg"] = b"rubbish"  # type: ignore[index, assignment]
+                reply.content["fitres.metrics"]["lasg"] = b"rubbish"  # type: ignore[assignment]
             return reply
 
         def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
