@@ -75,7 +75,7 @@ def compare_command(
     max_delay: Annotated[int | None, typer.Option(min=1, help="D")] = None,
     d_max: Annotated[int, typer.Option(min=1)] = 10,
     c: Annotated[
-        float | None, typer.Option(help="in units of 1/η²; none: 1, of vr 0.2")
+        float | None, typer.Option(help="in units of 1/η²; none: 1, of vr 1/8")
     ] = None,
     top_k: Annotated[
         str | None,

@@ -32,7 +32,7 @@ Rounds = dict[int, int]
 class Run(NamedTuple):
     """What is given: an oracle for each worker, θ^0, the number of rounds, η, and more.
 
-    c is in units of 1/η², and 1 (of `vr` 0.2) if left out; D is `max_delay`.
+    c is in units of 1/η², and 1 (of `vr` 1/8) if left out; D is `max_delay`.
     """
 
     oracles: Sequence[Oracle]
@@ -193,34 +193,37 @@ def pse(run: Run) -> Path:
     return path[1:], uploads
 
 
-def vr(run: Run, growth: float = 80.0, n_max: float = 50.0) -> Path:
+def vr(run: Run, growth: float = 60.0, n_max: float = 50.0, warmup: int = 3) -> Path:
     """Upload v iff ‖v − h[m]‖² > T, or τ ≥ D: see `lasg_flwr.rules.vr`.
 
     v is ∇ℓ(θ^k; ξ^k) with its noise reduced by what is known at the last upload's θ.
+    In the first rounds g itself is sent.
     """
     theta, s, draw = _start(run)
     path, h, old, last, uploads = [theta], Vectors(), Vectors(), Rounds(), 0
     estimate, worth, noise = Vectors(), dict[int, float](), dict[int, float]()
     for k in range(run.rounds):
-        scale = min(1 + (k / growth) ** 1.5, 50.0)
-        t, new = _threshold(run, path, scale, default=0.2), Vectors()
+        scale = 0.0 if k <= warmup else min(1 + (k / growth) ** 1.5, 80.0)
+        t, new = _threshold(run, path, scale, default=0.125), Vectors()
         for m, oracle in enumerate(run.oracles):
             batch = draw(m, k)
-            v, n = oracle.gradient(theta, batch), 1.0
+            g, n = oracle.gradient(theta, batch), 1.0
+            v = g
             if m in h:
                 before = oracle.gradient(old[m], batch)
                 miss, n = before - estimate[m], worth[m]
                 now = squared_distance(miss) * n / (n + 1)
                 noise[m] = 0.9 * noise[m] + 0.1 * now if m in noise else now
-                change = squared_distance(v, before) / noise[m]
+                change = squared_distance(g, before) / noise[m]
                 weight = max((1 - change / 2) / (1 + 1 / n), 0.0)
-                v = v - np.float32(weight) * miss
+                v = g - np.float32(weight) * miss
                 estimate[m] = estimate[m] + miss * np.float32(1 / (n + 1))
                 worth[m] = min(n + 1, n_max)
                 n = 1 / ((1 - weight) ** 2 + weight * change + weight**2 / n)
+            sent = g if k < warmup else v
             due = m not in h or k - last[m] >= run.max_delay
-            if due or squared_distance(v, h[m]) > t:
-                new[m], last[m], old[m] = v, k, theta
+            if due or squared_distance(sent, h[m]) > t:
+                new[m], last[m], old[m] = sent, k, theta
                 estimate[m], worth[m] = v, min(max(n, 1.0), n_max)
         theta, s = _move(run, theta, s, h, new)
         path.append(theta)

@@ -6,11 +6,11 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from ..checks import real
+from ..checks import real, whole
 from ..vectors import F32, squared_distance
 from .base import Outcome, Seen, WorkerRule
 
-LARGEST_SCALE = 50.0
+LARGEST_SCALE = 80.0
 """Largest c_k / c."""
 
 SMOOTHING = 0.1
@@ -89,17 +89,25 @@ class VR(WorkerRule[VRState]):
     control-variate coefficient for a momentum. With full gradients it is LAG. It is not
     one of the paper's rules.
 
+    In the first rounds everybody uploads, and g rather than v: while θ moves little, v
+    is the mean of all gradients so far, and a sum of such running means holds twice the
+    variance of the sum of the gradients, as the first count again and again. Round
+    `warmup` replaces each g by a v. A new worker uploads g whenever it comes.
+
     Two gradients a round, also when forced; the worker keeps θ_a and A.
 
     Parameters
     ----------
-    c : float (default: 0.2)
+    c : float (default: 0.125)
         Threshold constant, in units of 1/η_0². A large c diverges where ηL is near 1.
-    growth : float (default: 80)
-        Rounds in which c doubles: c_k = c · min(1 + (k/growth)^1.5, 50), as early
+    growth : float (default: 60)
+        Rounds in which c doubles: c_k = c · min(1 + (k/growth)^1.5, 80), as early
         rounds need a small c and late ones want a large one. 0 keeps c as it is.
     n_max : float (default: 50)
         Largest n: how long A remembers.
+    warmup : int (default: 3)
+        The first rounds, in which uploads are g; c is 0 up to and in round `warmup`. 0
+        leaves all this out.
 
     Examples
     --------
@@ -116,18 +124,22 @@ class VR(WorkerRule[VRState]):
     worker_state = VRState
     compares_with_h: ClassVar[bool] = True
 
-    c: float = 0.2
-    growth: float = 80.0
+    c: float = 0.125
+    growth: float = 60.0
     n_max: float = 50.0
+    warmup: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         growth = real("growth", self.growth, least=0.0)
         object.__setattr__(self, "growth", growth)
         object.__setattr__(self, "n_max", real("n_max", self.n_max, least=1.0))
+        object.__setattr__(self, "warmup", whole("warmup", self.warmup))
 
     def threshold_scale(self, k: int) -> float:
         """Return c_k / c."""
+        if 0 < k <= self.warmup:
+            return 0.0
         if not self.growth:
             return 1.0
         scale: float = 1.0 + (k / self.growth) ** 1.5
@@ -150,17 +162,18 @@ class VR(WorkerRule[VRState]):
             kept = self._counted(state, old, seen.round)
         noise = kept.noise or 0.0
         v, _, batches = reduced(g, old, state, noise)
+        sent = g if seen.round < self.warmup else v
         held = state.sent if seen.h is None else seen.h
-        lhs = nan if seen.forced else squared_distance(v, held)
+        lhs = nan if seen.forced else squared_distance(sent, held)
         new = VRState(
             seen.theta,
             v,
             min(batches, self.n_max),
             kept.noise,
             seen.round,
-            None if seen.keeps_h else v,
+            None if seen.keeps_h else sent,
         )
-        return Outcome(v, kept, new, lhs)
+        return Outcome(sent, kept, new, lhs)
 
     def _counted(self, state: VRState, old: F32, round_: int) -> VRState:
         """Return the state with g' in A and s."""

@@ -49,11 +49,12 @@ LOOPS: dict[str, Any] = {
     "ps:smoothness=3": (reference.ps, {}, [3.0] * 10),
     "pse": (reference.pse, {}),
     "vr": (reference.vr, {}),
-    "vr:c=3,growth=5,n_max=8,max_delay=9": (
+    "vr:c=3,growth=5,n_max=8,max_delay=9,warmup=2": (
         reference.vr,
         {"c": 3.0, "max_delay": 9},
         5.0,
         8.0,
+        2,
     ),
     "pse:max_delay=20": (reference.pse, {"max_delay": 20}),
 }

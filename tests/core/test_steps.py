@@ -105,7 +105,7 @@ def test_c_is_in_units_of_the_first_step_under_sgd_alone(
     theta = np.zeros(3, np.float32)
     server = server_for(theta, WK2(c=2.0), step=kind(0.01))
     assert server.config.threshold_constant == 2.0
-    assert server_for(theta, "vr", step=kind(0.01)).config.threshold_constant == 0.2
+    assert server_for(theta, "vr", step=kind(0.01)).config.threshold_constant == 0.125
     server = server_for(theta, WK2(c=2.0), step=0.01)
     assert server.config.threshold_constant == pytest.approx(2e4)
     server = server_for(theta, "wk2", step=SGD(Decreasing(0.5, 8.0)))  # η_0 = 1/2

@@ -44,20 +44,24 @@ def test_string_forms() -> None:
     assert rule_from("vr:c=2,growth=0,n_max=9") == VR(2.0, growth=0.0, n_max=9.0)
     assert worker_spec(VR(c=2.0, growth=3.0, n_max=9.0)) == "vr:n_max=9.0"
     server = server_for(np.zeros(2), "vr", step=0.1)
-    assert server.config.threshold_constant == pytest.approx(20.0)
-    for bad in ("vr:growth=-1", "vr:n_max=0.5", "vr:c=x"):
-        with pytest.raises(ValueError, match=r"growth|n_max|c must"):
+    assert server.config.threshold_constant == pytest.approx(12.5)
+    for bad in ("vr:growth=-1", "vr:n_max=0.5", "vr:c=x", "vr:warmup=0.5"):
+        with pytest.raises(ValueError, match=r"growth|n_max|c must|warmup"):
             rule_from(bad)
 
 
 def test_the_threshold_grows() -> None:
-    server = server_for(np.zeros(2), "vr:c=0.03,growth=10", step=0.1)
+    server = server_for(np.zeros(2), "vr:c=0.03,growth=10,warmup=3", step=0.1)
     server.history.push(10.0)
-    assert server.threshold == pytest.approx(3.0)
+    assert server.threshold == pytest.approx(3.0)  # whose uploads are all forced
+    server.round = 3
+    assert server.threshold == 0.0
+    server.round = 4
+    assert server.threshold == pytest.approx(3.0 * (1 + 0.4**1.5))
     server.round = 40
     assert server.threshold == pytest.approx(27.0)  # 3 (1 + 4^1.5)
-    assert rule_from("vr").threshold_scale(10**6) == 50.0
-    assert rule_from("vr:growth=0").threshold_scale(20) == 1.0
+    assert rule_from("vr").threshold_scale(10**6) == 80.0
+    assert rule_from("vr:growth=0,warmup=0").threshold_scale(1) == 1.0
 
 
 vectors = st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3).map(
@@ -137,7 +141,7 @@ def test_unbiased_with_the_declared_variance(
 
 def test_with_full_gradients_it_is_lag() -> None:
     oracles = [Full(o.x, o.y) for o in ORACLES]
-    lazy, result = path_of(oracles, rule="vr:c=0.1,growth=0")
+    lazy, result = path_of(oracles, rule="vr:c=0.1,growth=0,warmup=0")
     lag, other = path_of(oracles, rule="lag:c=0.1")
     assert lazy == lag
     assert result.ledger.uploads == other.ledger.uploads < 240
@@ -197,7 +201,7 @@ def _request(server: LasgServer) -> Any:
 
 def test_a_repeated_round_is_not_counted_twice() -> None:
     """A restored server repeats rounds with the same batches."""
-    server = server_for(np.zeros(SIZE), "vr:c=1e12", step=0.05)
+    server = server_for(np.zeros(SIZE), "vr:c=1e12,warmup=0", step=0.05)
     worker = LasgWorker(ORACLES[0], 0)
     for k in range(6):
         request = _request(server)
@@ -238,7 +242,7 @@ def test_a_forced_upload_is_of_v_and_not_of_g() -> None:
     rule, zero = VR(), np.zeros(2, np.float32)
     state = VRState(zero, np.ones(2, np.float32), 20.0, 4.0, 0, None)
     g, old = np.array([3, 1], np.float32), np.array([3, 1], np.float32)
-    outcome = rule.update(state, Seen(zero, 1, g, old, forced=True))
+    outcome = rule.update(state, Seen(zero, 9, g, old, forced=True))
     assert rule.reference_point(state, forced=True) is state.theta
     assert squared_distance(outcome.vector, state.estimate) < 0.1
     assert outcome.kept is not None
