@@ -54,6 +54,7 @@ class UpdateOracle(Oracle):
         _, self._loaded, self._integers = self.layout.split(packed)
         self._buffers = self._loaded
         self._examples = 1
+        self._checked: F32 | None = None
 
     @abstractmethod
     def train(self, arrays: dict[str, NDArray[Any]], config: dict[str, Any]) -> Trained:
@@ -86,15 +87,44 @@ class UpdateOracle(Oracle):
         return self._buffers
 
     def gradient(self, theta: F32, batch: int) -> F32:
-        """Train from θ and return θ minus what came of it."""
+        """Train from θ and return θ minus what came of it.
+
+        Raises
+        ------
+        LasgError
+            After `check_repeatable`, if the training seeds itself by the round.
+        """
         known = loaded_frameworks()
         update = self._run(theta, batch)
         if self.repeats and loaded_frameworks() != known:
             update = self._run(theta, batch)  # imported just now, and unseeded
+        checked, self._checked = self._checked, None
+        if checked is not None and np.array_equal(checked, update):
+            self._check_round(theta, batch, update)
+            update = self._run(theta, batch)  # what an app leaves is of this run
         return update
 
+    def _check_round(self, theta: F32, batch: int, update: F32) -> None:
+        """Refuse a training that other seeds do not change, but another round does."""
+        told = self._told
+        rounds = {name: value + 1 for name, value in told.items()
+                  if "round" in name.lower() and isinstance(value, int)}  # fmt: skip
+        self._told = {**told, **rounds}
+        other = self._run(theta, batch) if rounds else update
+        self._told = told
+        if not np.array_equal(other, update):
+            raise LasgError(
+                "this ClientApp trains alike whatever the seed, and otherwise where "
+                f"{' and '.join(rounds)} differ in its config: it seeds itself by the "
+                "round, so that a second run, at an older model, does not see the "
+                "batches of the first. Leave seeds to the global generators or make "
+                'them from the config\'s "lasg-seed"; or choose a rule that runs it '
+                'once, such as "sgd" (with full batches and a learning rate by round, '
+                '"lag" saves as much)'
+            )
+
     def check_repeatable(self, theta: F32, batch: int) -> None:
-        """Train twice from one θ and compare.
+        """Train twice from one θ and compare; the next `gradient`, there, goes on.
 
         Raises
         ------
@@ -112,6 +142,7 @@ class UpdateOracle(Oracle):
                 "each call, and use deterministic kernels; or choose a rule that runs "
                 'it once, such as "sgd"'
             )
+        self._checked = runs[0][0]
 
     def _run(self, theta: F32, seed: int) -> F32:
         arrays = self.layout.unflatten(theta, self._loaded, self._integers)
