@@ -101,7 +101,6 @@ class UpdateOracle(Oracle):
         checked, self._checked = self._checked, None
         if checked is not None and np.array_equal(checked, update):
             self._check_round(theta, batch, update)
-            update = self._run(theta, batch)  # what an app leaves is of this run
         return update
 
     def _check_round(self, theta: F32, batch: int, update: F32) -> None:
@@ -109,9 +108,12 @@ class UpdateOracle(Oracle):
         told = self._told
         rounds = {name: value + 1 for name, value in told.items()
                   if "round" in name.lower() and isinstance(value, int)}  # fmt: skip
+        if not rounds:
+            return
         self._told = {**told, **rounds}
-        other = self._run(theta, batch) if rounds else update
+        other = self._run(theta, batch)
         self._told = told
+        self._run(theta, batch)  # what an app leaves is of this run
         if not np.array_equal(other, update):
             raise LasgError(
                 "this ClientApp trains alike whatever the seed, and otherwise where "
