@@ -13,24 +13,27 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .checks import json_value
-from .errors import WireError
+from .errors import LasgError, WireError
 from .vectors import F32
 
 ArrayKind = Literal["parameter", "buffer", "integer"]
 
 BUFFER_NAMES = re.compile(
-    r"((running|moving)_(mean|var|variance)|(^|\W)batch_stats\W(.*\W)?(mean|var)\W*)$"
+    r"((running|moving)_(mean|var|variance)|(mean|var)_ema\W(average|hidden)"
+    r"|(^|\W)batch_stats\W(.*\W)?(mean|var)\W*)(:\d+)?$"
 )
 """Names of floating arrays that are BatchNorm's statistics.
 
 PyTorch's end in ``running_mean`` and ``running_var``, Keras's in ``moving_mean`` and
-``moving_variance``; Flax keeps ``mean`` and ``var`` below ``batch_stats``.
+``moving_variance``, perhaps with a ``:0``; Flax keeps ``mean`` and ``var`` below
+``batch_stats``, Haiku averages below ``mean_ema`` and ``var_ema``.
 """
 
 _MAX_ENTRIES = 100_000
@@ -114,6 +117,40 @@ class Layout:
                 "there is nothing to train"
             )
         return layout
+
+    def check_same(self, client: "Layout") -> None:
+        """Check that a client's model is this one, as far as its arrays tell.
+
+        Their places, shapes and kinds are compared, and the places of names that both
+        have: names of one side alone, such as positions, say nothing.
+
+        Raises
+        ------
+        LasgError
+            If it is another model, or has its arrays in another order.
+        """
+        kinds = {e.name: e.kind for e in client.entries}
+        for e in self.entries:
+            if kinds.get(e.name, e.kind) != e.kind:
+                raise LasgError(
+                    f"array {e.name!r} is a {e.kind} to the server and a "
+                    f"{kinds[e.name]} to this client: name all arrays without gradient "
+                    "in the strategy's buffers=[...]; TorchOracle has them as "
+                    "buffer_names"
+                )
+        both = {e.name for e in self.entries} & kinds.keys()
+        for kind in ("parameter", "buffer"):
+            pairs = zip_longest(
+                (e for e in self.entries if e.kind == kind),
+                (e for e in client.entries if e.kind == kind),
+            )
+            for mine, other in pairs:
+                if mine is None or other is None or not _alike(mine, other, both):
+                    raise LasgError(
+                        "the client has another model, or its arrays in another order: "
+                        f"a {kind} is {_shown(mine)} to the server and "
+                        f"{_shown(other)} here; build the same model on both sides"
+                    )
 
     @cached_property
     def size(self) -> int:
@@ -222,6 +259,15 @@ class Layout:
                 "arrays of the same model"
             )
         return array.astype(e.dtype, copy=False)
+
+
+def _alike(a: Entry, b: Entry, both: set[str]) -> bool:
+    same_name = a.name == b.name or not {a.name, b.name} & both
+    return same_name and a.shape == b.shape
+
+
+def _shown(entry: Entry | None) -> str:
+    return "missing" if entry is None else f"{entry.name!r} of shape {entry.shape}"
 
 
 def _entry(name: Any, shape: Any, dtype: Any, kind: Any) -> Entry:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..checks import whole
 from ..config import U64
 from ..flower import records
+from ..layout import Layout
 from ..oracles.base import Oracle
 from ..protocol import LasgWorker, WorkerState
 from ..vectors import frozen
@@ -94,6 +95,7 @@ class LasgNumPyClient(NumPyClient):
         request = records.read_request(parameters, config)
         request = request._replace(config=records.user_config(config))
         oracle = self.worker.oracle
+        self._check_layout(records.read_layout(config))
         with self.store.locked():
             self.worker.state = self.store.load(request) or WorkerState()
             reply = self.worker.handle(request)
@@ -101,6 +103,12 @@ class LasgNumPyClient(NumPyClient):
                 self.store.save(self.worker.state, request.settings)
         arrays, values = records.reply_parts(reply, oracle.metrics())
         return arrays, int(oracle.num_examples), values
+
+    def _check_layout(self, layout: Layout) -> None:
+        """Compare the server's layout with the oracle's, where it has one."""
+        own = getattr(self.worker.oracle, "layout", None)
+        if isinstance(own, Layout):
+            layout.check_same(own)
 
     def evaluate(
         self, parameters: NDArrays, config: dict[str, Scalar]
@@ -120,6 +128,7 @@ class LasgNumPyClient(NumPyClient):
             return float(loss), int(examples), records.plain_metrics(metrics)
         oracle = self.worker.oracle
         layout = records.read_layout(config)
+        self._check_layout(layout)
         oracle.load_buffers(frozen(layout.flatten(arrays, "buffer")))
         theta = layout.flatten(arrays, "parameter")
         loss, examples, found = oracle.evaluate(theta)

@@ -8,6 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+)
 from torch.utils.data import (
     DataLoader,
     Dataset,
@@ -141,10 +145,38 @@ def moved(batch: Any, device: torch.device) -> Any:
     return batch
 
 
-def hits(output: Any, target: Any) -> tuple[int, int]:
-    """Return how many classes are right, of how many; (0, 0) where there are none."""
+def hits(output: Any, target: Any, loss: Any = None) -> tuple[int, int]:
+    """Return how many classes are right, of how many; (0, 0) where there are none.
+
+    Targets are classes, of as many as the second axis of the output is long; where it
+    has length 1 they are 0 or 1, and the output is a logit, or the probability of 1 if
+    that is what the loss takes.
+
+    Examples
+    --------
+    >>> logits, probabilities = torch.tensor([[-2.0], [0.4]]), torch.tensor([0.2, 0.4])
+    >>> hits(logits, torch.tensor([0, 1])), hits(logits, torch.tensor([[1.0], [1.0]]))
+    ((2, 2), (0, 0))
+    >>> hits(probabilities, torch.tensor([0.0, 1.0]), nn.BCELoss())
+    (1, 2)
+    """
     if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
         return 0, 0
+    if _is_binary(output, target, loss):
+        probability = isinstance(loss, nn.BCELoss) or loss is binary_cross_entropy
+        chosen = output.reshape(-1) > (0.5 if probability else 0.0)
+        return int((chosen == target.reshape(-1).bool()).sum()), target.numel()
     if target.is_floating_point() or output.dim() != target.dim() + 1:
         return 0, 0
     return int((output.argmax(1) == target).sum()), target.numel()
+
+
+def _is_binary(output: Tensor, target: Tensor, loss: Any) -> bool:
+    """Return whether there is one output, and a target of 0 or 1, for each example."""
+    one = output.numel() == target.numel() == len(output)
+    known = isinstance(loss, nn.BCELoss | nn.BCEWithLogitsLoss) or loss in (
+        binary_cross_entropy,
+        binary_cross_entropy_with_logits,
+    )
+    is_class = known or (not target.is_floating_point() and output.dim() == 2)
+    return one and is_class and bool(((target == 0) | (target == 1)).all())

@@ -55,15 +55,22 @@ class TorchModel:
             kind: [state[e.name] for e in self.layout.entries if e.kind == kind]
             for kind in ("parameter", "buffer", "integer")
         }
-        self._trained = _last_of_each(self._parts["parameter"])
-        if not any(self._trained):
-            raise ValueError("no parameter of the model needs a gradient")
+        _ = self._trained
         self._integers = [t.detach().clone() for t in self._parts["integer"]]
 
     @property
     def is_tied(self) -> bool:
         """Whether a parameter has several names."""
-        return len({id(t) for t in self._parts["parameter"]}) < len(self._trained)
+        parameters = self._parts["parameter"]
+        return len({id(tensor) for tensor in parameters}) < len(parameters)
+
+    @property
+    def _trained(self) -> list[bool]:
+        """Whether each parameter carries a gradient now: layers may be thawed."""
+        trained = _last_of_each(self._parts["parameter"])
+        if not any(trained):
+            raise ValueError("no parameter of the model needs a gradient")
+        return trained
 
     def named_parameters(self) -> dict[str, Tensor]:
         """Return the parameters by name, in θ's order."""
@@ -105,15 +112,16 @@ class TorchModel:
     def gradient_of(self, loss: Tensor) -> F32:
         """Return the gradient of `loss` by θ; 0 where θ has no part in it."""
         parameters = self._parts["parameter"]
-        wanted = [t for t, one in zip(parameters, self._trained, strict=True) if one]
+        trained = self._trained
+        wanted = [t for t, one in zip(parameters, trained, strict=True) if one]
         found = iter(torch.autograd.grad(loss, wanted, allow_unused=True))
         flat = flat_of(self.module, parameters)
-        for part, trained in zip(flat.parts, self._trained, strict=True):
-            gradient = next(found) if trained else None
+        for part, one in zip(flat.parts, trained, strict=True):
+            gradient = next(found) if one else None
             if gradient is None:
                 part.zero_()
-            else:
-                part.copy_(gradient)
+            else:  # an Embedding's may be sparse
+                part.copy_(gradient.to_dense() if gradient.is_sparse else gradient)
         if flat.device.type == "cpu":
             return flat.values.numpy().copy()
         copied: F32 = flat.values.numpy(force=True)

@@ -123,6 +123,8 @@ class TorchOracle(Oracle):
                 f"loss must be callable as loss(output, target), got {loss!r}: pass "
                 "torch.nn.functional.cross_entropy, for example"
             )
+        if isinstance(loss, type):
+            raise TypeError(f"loss is a class: pass an object, {loss.__name__}()")
         weight_decay = real("weight_decay", weight_decay, least=0)
         self.device = found_device() if device is None else torch.device(device)
         self.model = TorchModel(model, self.device)
@@ -271,7 +273,7 @@ class TorchOracle(Oracle):
                 batch = examples.fetch(np.arange(start, stop))
                 output, target = self._outputs(batch)
                 total += (stop - start) * float(self.loss(output, target))
-                right, of = hits(output, target)
+                right, of = hits(output, target, self.loss)
                 correct, judged = correct + right, judged + of
         metrics = {"accuracy": correct / judged} if judged else {}
         return total / len(examples), len(examples), metrics
