@@ -12,6 +12,7 @@ has are not sent again, which is not known here and makes these figures the larg
 some bytes. HTTP, TLS, heartbeats and empty polls are in neither.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from logging import DEBUG
 from typing import Any, NamedTuple
@@ -30,15 +31,10 @@ from flwr.proto.fleet_pb2 import (
 from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
-from flwr.supercore.inflatable.inflatable_object import (
-    InflatableObject,
-    get_all_nested_objects,
-    no_object_id_recompute,
-)
 
 from ..checks import quoted
+from .object_sizes import NAME, Part, head_bytes, record_part
 
-_NAME = "0" * 64
 _SESSION = "0" * 36
 
 
@@ -47,14 +43,6 @@ class Traffic(NamedTuple):
 
     uplink_bytes: int
     downlink_bytes: int
-
-
-class _Part(NamedTuple):
-    """A message or record: bytes of its objects, how many they are, their tree."""
-
-    bytes: int
-    objects: int
-    tree: ObjectTree
 
 
 def of_requests(messages: Iterable[Message]) -> Traffic:
@@ -68,28 +56,27 @@ def of_replies(messages: Iterable[Message]) -> Traffic:
 
 
 def _total(
-    messages: Iterable[Message], moved: Callable[[Message, _Part], Traffic]
+    messages: Iterable[Message], moved: Callable[[Message, Part], Traffic]
 ) -> Traffic:
-    """Add up messages; a shared record is serialised once.
+    """Add up messages; a shared record is looked at once.
 
     A message that Flower cannot encode, which a simulation never does, counts as 0.
     """
-    known: dict[int, _Part] = {}
+    known: dict[int, Part] = {}
     up = down = 0
-    with no_object_id_recompute():
-        for message in messages:
-            try:
-                traffic = moved(message, _message_part(message, known))
-            except Exception as error:  # whatever protobuf raises
-                node = message.metadata.src_node_id
-                log(DEBUG, "lasg: node %d: no bytes: %s", node, quoted(error))
-                continue
-            up += traffic.uplink_bytes
-            down += traffic.downlink_bytes
+    for message in messages:
+        try:
+            traffic = moved(message, _message_part(message, known))
+        except Exception as error:  # whatever protobuf raises
+            node = message.metadata.src_node_id
+            log(DEBUG, "lasg: node %d: no bytes: %s", node, quoted(error))
+            continue
+        up += traffic.uplink_bytes
+        down += traffic.downlink_bytes
     return Traffic(up, down)
 
 
-def _pulled(message: Message, part: _Part) -> Traffic:
+def _pulled(message: Message, part: Part) -> Traffic:
     envelope = PullMessagesResponse(
         messages_list=[_bare(message)], message_object_trees=[part.tree]
     )
@@ -98,7 +85,7 @@ def _pulled(message: Message, part: _Part) -> Traffic:
     return Traffic(request.ByteSize(), part.bytes + envelope.ByteSize())
 
 
-def _pushed(message: Message, part: _Part) -> Traffic:
+def _pushed(message: Message, part: Part) -> Traffic:
     envelope = PushMessagesRequest(
         node=Node(node_id=message.metadata.src_node_id),
         messages_list=[_bare(message)],
@@ -107,8 +94,8 @@ def _pushed(message: Message, part: _Part) -> Traffic:
     )
     answer = PushMessagesResponse(
         reconnect=Reconnect(reconnect=5),
-        results={_NAME: 0},
-        objects_to_push=[_NAME] * part.objects,
+        results={NAME: 0},
+        objects_to_push=[NAME] * part.objects,
         session_id=_SESSION,
     )
     return Traffic(part.bytes + envelope.ByteSize(), answer.ByteSize())
@@ -117,36 +104,31 @@ def _pushed(message: Message, part: _Part) -> Traffic:
 def _bare(message: Message) -> MessageProto:
     """Return a message without content, named as it will be once it is sent."""
     proto = message_to_proto(remove_content_from_message(message))
-    proto.metadata.message_id = _NAME
+    proto.metadata.message_id = NAME
     return proto
 
 
-def _message_part(message: Message, known: dict[int, _Part]) -> _Part:
-    own = len(message.deflate())
+def _message_part(message: Message, known: dict[int, Part]) -> Part:
+    own = len(remove_content_from_message(message).deflate())
     if not message.has_content():
-        return _Part(own, 1, ObjectTree(object_id=_NAME))
+        return Part(own, 1, ObjectTree(object_id=NAME))
     content = message.content
-    parts = []
+    distinct: dict[object, Part] = {}
     for record in content.values():
         if id(record) not in known:
-            known[id(record)] = _record_part(record)
-        parts.append(known[id(record)])
-    middle = ObjectTree(object_id=_NAME, children=[part.tree for part in parts])
-    return _Part(
-        own + len(content.deflate()) + sum(part.bytes for part in parts),
+            known[id(record)] = record_part(record)
+        part = known[id(record)]
+        name = part.tree.object_id
+        distinct[id(record) if name == NAME else name] = part
+    parts = distinct.values()
+    body = len(json.dumps(dict.fromkeys(content, NAME)).encode())
+    middle = head_bytes("RecordDict", len(parts), body) + body
+    tree = ObjectTree(object_id=NAME, children=[part.tree for part in parts])
+    return Part(
+        own + middle + sum(part.bytes for part in parts),
         2 + sum(part.objects for part in parts),
-        ObjectTree(object_id=_NAME, children=[middle]),
+        ObjectTree(object_id=NAME, children=[tree]),
     )
-
-
-def _record_part(record: InflatableObject) -> _Part:
-    objects = get_all_nested_objects(record).values()
-    return _Part(sum(len(o.deflate()) for o in objects), len(objects), _tree(record))
-
-
-def _tree(record: InflatableObject) -> ObjectTree:
-    children = (record.children or {}).values()
-    return ObjectTree(object_id=_NAME, children=[_tree(child) for child in children])
 
 
 def of_fit_requests(requests: Iterable[FitIns]) -> Traffic:

@@ -81,10 +81,12 @@ class MessageReplies(Replies):
     def __init__(self, fail_limit: int | None) -> None:
         super().__init__(fail_limit)
         self._sent: list[Message] = []
+        self._nodes: dict[str, int] | None = None
 
     def open(self, sent: list[Message]) -> None:
         """Begin a round: whoever does not answer fails."""
         self._sent = sent  # messages get their ids when they are pushed
+        self._nodes = None
         self.failures.open([message.metadata.dst_node_id for message in sent])
 
     def take(self, server: LasgServer, message: Message) -> RecordDict | None:
@@ -127,10 +129,11 @@ class MessageReplies(Replies):
 
     def _node_of(self, reply: Message) -> int:
         """Return the node a reply is about; the SuperLink's own errors name another."""
-        for sent in self._sent:
-            if sent.metadata.message_id == reply.metadata.reply_to_message_id:
-                return sent.metadata.dst_node_id
-        return reply.metadata.src_node_id
+        if self._nodes is None:
+            pushed = [sent.metadata for sent in self._sent]
+            self._nodes = {meta.message_id: meta.dst_node_id for meta in pushed}
+        asked = self._nodes.get(reply.metadata.reply_to_message_id)
+        return reply.metadata.src_node_id if asked is None else asked
 
 
 class SuspiciousReplies:
