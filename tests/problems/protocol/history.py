@@ -129,6 +129,8 @@ class History:
             assert before.answered is not None
             assert before.answered >= (request.session, request.round)
             return None
+        if before.answered is not None and before.answered[0] == request.session:
+            assert request.round > before.answered[1], "a request is answered again"
         self.earlier[worker.key] = before
         self.letters.append(Letter(node, reply, request, worker, worker.state))
         return len(self.letters) - 1
