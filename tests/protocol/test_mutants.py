@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lasg_flwr.codecs import wire
 from lasg_flwr.memory import SumOnly
 from lasg_flwr.memory.base import accept
 from lasg_flwr.memory.sum_only import StagedSum
-from lasg_flwr.protocol import LasgWorker, rounds
+from lasg_flwr.protocol import LasgWorker
 from lasg_flwr.protocol.messages import Request
 from lasg_flwr.protocol.refusals import Refusal, RefusedReply
 from lasg_flwr.protocol.roster import IterateStore
@@ -170,7 +171,7 @@ def test_a_check_that_is_missing_is_found_by_hostile_replies(
 def test_decoding_without_checks_is_found_by_hostile_replies(
     monkeypatch: Patch,
 ) -> None:
-    right = rounds.wire.decode
+    right = wire.decode
 
     def mutant(payload: bytes, codec: Any, size: int, gain: float = 1.0) -> Any:
         try:
@@ -178,5 +179,5 @@ def test_decoding_without_checks_is_found_by_hostile_replies(
         except Exception:
             return np.zeros(size, np.float32)
 
-    monkeypatch.setattr(rounds.wire, "decode", mutant)
+    monkeypatch.setattr(wire, "decode", mutant)
     assert _besieged()
