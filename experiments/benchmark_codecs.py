@@ -34,6 +34,7 @@ SPEED = (
     "topk:fraction=0.01",
     "topk-qsgd:fraction=0.01",
     "randk:fraction=0.01",
+    "ecsq:error=0.3",
     "dense",
 )
 SIZE = (*SPEED, "qsgd:bits=4,bucket=0", "qsgd:bits=4,bucket=0,entropy=range")
@@ -41,7 +42,10 @@ _PACKAGES = ("numpy", "zstandard", "numba", "constriction")
 ONE_STREAM = ("qsgd", "uniform", "sign", "natural")
 """Codecs whose payload, with one bucket, is one symbol a coordinate."""
 
-GOALS = "qsgd:bits=4: encode <= 6, decode <= 4; topk:fraction=0.01: encode <= 12"
+GOALS = (
+    "qsgd:bits=4: encode <= 6, decode <= 4; topk:fraction=0.01: encode <= 12; "
+    "ecsq:error=0.3: encode <= 8, decode <= 5; dense: encode <= 4"
+)
 
 
 def codecs(

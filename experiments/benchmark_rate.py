@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from lasg_flwr.codecs import codec_from, wire
+from lasg_flwr.codecs import ECSQ, codec_from, wire
 from lasg_flwr.vectors import F32
 
 from .output import clear_errors, show, write_json
 from .plots.rate import plot_rate
-from .rate_vectors import SOURCES
+from .rate_vectors import SOURCES, Sample
 
 ECSQ_ERRORS = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9)
 OTHERS = (
@@ -26,6 +26,7 @@ OTHERS = (
     "randk:fraction=0.05",
 )
 CURVE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+LAYER_ERRORS = (0.1, 0.3, 0.5)
 _ROUNDINGS = np.arange(0.0, 0.51, 0.05)
 ROTATION = "eden, 1 bit"
 
@@ -45,25 +46,31 @@ def rate(
         "rows": [],
         "curves": [],
         "savings": [],
+        "layers": [],
     }
     with clear_errors():
         for name in source or SOURCES:
             if name not in SOURCES:
                 raise ValueError(f"source {name!r}: choose from {', '.join(SOURCES)}")
-            for label, x in SOURCES[name](data_dir).items():
-                _add(found, label, x)
+            for label, sample in SOURCES[name](data_dir).items():
+                _add(found, label, sample)
     show("ECSQ beside the entropy of the best dead-zone quantizer", _beside(found))
     best = [{k: v for k, v in row.items() if k != "best"}
             for row in found["savings"] if row["best"]]  # fmt: skip
     show("the best other codecs, and ECSQ with no larger error", best)
+    if found["layers"]:
+        show("one step for all tensors, and one each, at equal bytes", found["layers"])
     write_json(json_file, found)
     path = plot or (json_file and json_file.with_suffix(".png"))
     if path:
         plot_rate(found, path)
 
 
-def _add(found: dict[str, Any], label: str, x: F32) -> None:
+def _add(found: dict[str, Any], label: str, sample: Sample) -> None:
+    x, sizes = sample
     rows = measured(label, x)
+    if len(sizes) > 1:
+        found["layers"] += [by_tensor(label, sample, e) for e in LAYER_ERRORS]
     found["vectors"].append({"vector": label, "coordinates": x.size})
     found["rows"] += rows
     found["curves"] += [
@@ -127,7 +134,7 @@ def _hadamard(x: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def best_dead_zone(x: F32, error: float, most: int = 1 << 20) -> float:
+def best_dead_zone(x: F32, error: float, most: int = 1 << 18) -> float:
     """Return the order-0 entropy of the best dead-zone quantizer, bits a coordinate.
 
     A slow search over the dead zone, and for each the largest step that keeps the
@@ -179,6 +186,37 @@ def savings(x: F32, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             {**row, "best": not beaten, "ecsq_bits": bits, "ratio": bits / row["bits"]}
         )
     return found
+
+
+def by_tensor(label: str, sample: Sample, error: float) -> dict[str, Any]:
+    """Return the error of one step for all, and of one step a tensor, at equal bytes.
+
+    With a step of its own, each tensor keeps the same relative error, the largest with
+    which all of them together take no more bytes; their headers are left out.
+    """
+    ends = np.cumsum(sample.sizes)
+    parts = np.split(sample.x, ends[:-1])
+    whole = ECSQ(error)
+    body = whole.encode(sample.x)
+    low, high = error / 4, min(4 * error, 0.999)
+    for _ in range(12):
+        middle = (low * high) ** 0.5
+        codec = ECSQ(middle)
+        spent = sum(len(codec.encode(part)) for part in parts)
+        low, high = (middle, high) if spent > len(body) else (low, middle)
+    codec = ECSQ(high)
+    bodies = [codec.encode(part) for part in parts]
+    pairs = zip(bodies, parts, strict=True)
+    apart = np.concatenate([codec.decode(b, part.size) for b, part in pairs])
+    one = _row(label, "", 0.0, sample.x, whole.decode(body, sample.x.size))
+    return {
+        "vector": label,
+        "tensors": len(parts),
+        "bytes": len(body),
+        "one_step_error": one["error"],
+        "bytes_by_tensor": sum(map(len, bodies)),
+        "by_tensor_error": _row(label, "", 0.0, sample.x, apart)["error"],
+    }
 
 
 def _beside(found: dict[str, Any]) -> list[dict[str, Any]]:

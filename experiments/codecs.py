@@ -13,7 +13,7 @@ from .table import DISPLAY_NAMES, human_bytes, setting
 from .tasks import Task
 from .training import Progress, Row, train
 
-METHODS = ("sgd", "wk2", "pse")
+METHODS = ("sgd", "wk2", "pse", "vr")
 MEMORIES: tuple[MemoryName, ...] = ("innovation", "gradient", "error")
 CODECS = (
     "dense",
@@ -27,6 +27,9 @@ CODECS = (
     "topk:fraction=0.05",
     "topk-qsgd:fraction=0.05",
     "randk:fraction=0.05",
+    "ecsq:error=0.1",
+    "ecsq:error=0.3",
+    "ecsq:error=0.5",
 )
 
 
@@ -35,8 +38,8 @@ def combinations(base: Run, codecs: Sequence[str] = CODECS) -> list[Run]:
 
     Examples
     --------
-    >>> [(run.method, run.memory) for run in combinations(Run(), ["dense"])]
-    [('sgd', 'innovation'), ('wk2', 'innovation'), ('pse', 'innovation')]
+    >>> [run.method for run in combinations(Run(), ["dense"])]
+    ['sgd', 'wk2', 'pse', 'vr']
     """
     found = []
     for method in METHODS:

@@ -173,7 +173,7 @@ def codecs_command(
     data_dir: DataDir = None,
     out: Annotated[Path, typer.Option()] = Path("results/codecs"),
 ) -> None:
-    """Run SGD, WK2 and PSE with every codec in every memory, and rank them."""
+    """Run SGD, WK2, PSE and VR with every codec in every memory, and rank them."""
     if dataset not in NAMES:
         raise typer.BadParameter(f"{dataset!r}: choose one of {', '.join(NAMES)}")
     chosen = dict.fromkeys(["dense", *(codec or codecs.CODECS)])

@@ -1,7 +1,8 @@
 """Vectors from real training, which codecs are measured on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,13 +14,21 @@ from lasg_flwr.vectors import F32
 from .batches import Batch
 from .tasks import build_task
 
+
+class Sample(NamedTuple):
+    """A vector, and the lengths of the tensors that it is made of."""
+
+    x: F32
+    sizes: tuple[int, ...]
+
+
 CNN_ROUNDS = (5, 15, 40)
 CNN_WORKERS = (0, 4, 8)
 _SEED = 0
 
 
 def updates(
-    oracles: list[Oracle], theta: F32, rounds: int, step: float = 1.0
+    oracles: Sequence[Oracle], theta: F32, rounds: int, step: float = 1.0
 ) -> Iterator[list[F32]]:
     """Yield what the workers of FedAvg (or SGD) send in each round, before any codec.
 
@@ -49,42 +58,52 @@ def _local(
     steps: int,
     rate: float,
     data_dir: Path | None,
-) -> tuple[list[Oracle], F32]:
+) -> tuple[Sequence[Oracle], F32, tuple[int, ...]]:
     task = build_task(name, workers, partition, Batch(size=batch), data_dir=data_dir)
-    return [LocalSteps(o, steps, rate) for o in task.oracles], task.start()
+    made = [LocalSteps(o, steps, rate) for o in task.oracles]
+    return made, task.start(), _sizes(task.oracles[0])
 
 
-def cnn(data_dir: Path | None) -> dict[str, F32]:
+def _sizes(oracle: Any) -> tuple[int, ...]:
+    """Return the lengths of a network's parameters."""
+    entries = oracle.layout.entries
+    return tuple(e.size for e in entries if e.kind == "parameter" and e.size)
+
+
+def cnn(data_dir: Path | None) -> dict[str, Sample]:
     """Return what CNNs send: MNIST, dirichlet:0.3, H = 10, η = 0.1, batches of 32."""
-    oracles, theta = _local("mnist", 10, "dirichlet:0.3", 32, 10, 0.1, data_dir)
-    found: dict[str, F32] = {}
+    oracles, theta, sizes = _local("mnist", 10, "dirichlet:0.3", 32, 10, 0.1, data_dir)
+    found: dict[str, Sample] = {}
     for k, sent in enumerate(updates(oracles, theta, max(CNN_ROUNDS) + 1)):
         if k in CNN_ROUNDS:
-            found |= {f"cnn, round {k}, worker {m}": sent[m] for m in CNN_WORKERS}
+            found |= {
+                f"cnn, round {k}, worker {m}": Sample(sent[m], sizes)
+                for m in CNN_WORKERS
+            }
     return found
 
 
-def mnist35(data_dir: Path | None) -> dict[str, F32]:
+def mnist35(data_dir: Path | None) -> dict[str, Sample]:
     """Return a gradient of logistic regression by label, after 100 rounds."""
     task = build_task("mnist35", 10, "by-label", Batch(fraction=0.01),
                       data_dir=data_dir)  # fmt: skip
     sent = _last(updates(list(task.oracles), task.start(), 101, 0.1))
-    return {"mnist35 gradient": sent[0]}
+    return {"mnist35 gradient": Sample(sent[0], (sent[0].size,))}
 
 
-def gru(data_dir: Path | None) -> dict[str, F32]:
+def gru(data_dir: Path | None) -> dict[str, Sample]:
     """Return what a GRU sends: five roles of shakespeare, H = 10, η = 1, batch 8."""
-    oracles, theta = _local("shakespeare", 5, "natural", 8, 10, 1.0, data_dir)
-    return {"gru update": _last(updates(oracles, theta, 6))[0]}
+    oracles, theta, sizes = _local("shakespeare", 5, "natural", 8, 10, 1.0, data_dir)
+    return {"gru update": Sample(_last(updates(oracles, theta, 6))[0], sizes)}
 
 
-def resnet18(data_dir: Path | None) -> dict[str, F32]:
+def resnet18(data_dir: Path | None) -> dict[str, Sample]:
     """Return what ResNet18 sends: tiny-imagenet, H = 4, η = 0.05, batches of 16."""
-    oracles, theta = _local("tiny-imagenet", 10, "iid", 16, 4, 0.05, data_dir)
-    return {"resnet18 update": _last(updates(oracles[:1], theta, 3))[0]}
+    oracles, theta, sizes = _local("tiny-imagenet", 10, "iid", 16, 4, 0.05, data_dir)
+    return {"resnet18 update": Sample(_last(updates(oracles[:1], theta, 3))[0], sizes)}
 
 
-def lora(data_dir: Path | None) -> dict[str, F32]:
+def lora(data_dir: Path | None) -> dict[str, Sample]:
     """Return what LoRA changes: rank 8, on a transformer trained for 150 steps.
 
     The base is trained on all roles, then only the adapters are on one role: 10 steps
@@ -92,10 +111,10 @@ def lora(data_dir: Path | None) -> dict[str, F32]:
     """
     from .small_transformer import lora_update
 
-    return {"lora update": lora_update(data_dir)}
+    return {"lora update": Sample(*lora_update(data_dir))}
 
 
-SOURCES: dict[str, Callable[[Path | None], dict[str, F32]]] = {
+SOURCES: dict[str, Callable[[Path | None], dict[str, Sample]]] = {
     "cnn": cnn,
     "mnist35": mnist35,
     "gru": gru,

@@ -72,8 +72,11 @@ class Transformer(nn.Module):
         return logits.transpose(1, 2)
 
 
-def lora_update(data_dir: Path | None, seed: int = 0) -> F32:
-    """Return what `LOCAL_STEPS` steps on one role take from the adapters."""
+def lora_update(data_dir: Path | None, seed: int = 0) -> tuple[F32, tuple[int, ...]]:
+    """Return what `LOCAL_STEPS` steps on one role take from the adapters.
+
+    With it come the lengths of the adapters' matrices.
+    """
     data = load_network_data("shakespeare", data_dir)
     length = data.train_x.shape[1]
     model = seeded_network(lambda: Transformer(data.classes, length), seed)
@@ -88,7 +91,7 @@ def lora_update(data_dir: Path | None, seed: int = 0) -> F32:
     role = torch.from_numpy(np.flatnonzero(data.groups == data.groups[0]))
     sgd = torch.optim.SGD(adapters, lr=0.5)
     _train(model, sgd, x[role], y[role], LOCAL_STEPS, rng)
-    return before - _flat(adapters)
+    return before - _flat(adapters), tuple(p.numel() for p in adapters)
 
 
 def _adapt(model: nn.Module) -> nn.Module:

@@ -197,3 +197,20 @@ def test_one_l2_norm_in_innovation_memory_must_be_damped(
     except LasgError:
         distance = np.inf  # overflow: diverged all the same
     assert distance > 1e6 * start
+
+
+@pytest.mark.parametrize("memory", ["innovation", "error-feedback"])
+@pytest.mark.parametrize("server_memory", ["per-worker", "sum-only"])
+def test_first_uploads_take_the_codec_of_the_run(
+    memory: MemoryName, server_memory: ServerMemoryName
+) -> None:
+    """A short run does not pay for a dense start."""
+    if memory == "error-feedback" and server_memory == "sum-only":
+        pytest.skip("error feedback has a server memory of its own")
+    oracles = _oracles(3_000, 4)
+    result = simulate(
+        oracles, np.zeros(3_000), rounds=1, rule="sgd", codec="ecsq:error=0.3",
+        memory=memory, server_memory=server_memory, step=0.1,
+    )  # fmt: skip
+    assert result.ledger.uploads == 4
+    assert result.ledger.uplink_bytes < 4 * 4 * 3_000 / 20

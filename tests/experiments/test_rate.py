@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 from experiments import benchmark_rate, rate_vectors
 from experiments.benchmark_rate import (
     best_dead_zone,
+    by_tensor,
     measured,
     rotated_signs,
     savings,
 )
 from experiments.benchmarks import app
+from experiments.rate_vectors import Sample
 from lasg_flwr.vectors import F32
 
 
@@ -61,10 +63,21 @@ def test_rows_are_real_bytes_and_errors() -> None:
     assert all(row["ratio"] < 1 for row in best)
 
 
+def test_one_step_for_all_tensors_is_better_at_equal_bytes() -> None:
+    scales = np.repeat(np.array([0.1, 1, 3], np.float32), 4_000)
+    sample = Sample(_laplace(12_000) * scales, (4_000,) * 3)
+    row = by_tensor("layers", sample, 0.2)
+    assert row["bytes_by_tensor"] <= row["bytes"]
+    assert row["one_step_error"] < 0.8 * row["by_tensor_error"]
+
+
 def test_the_command_writes_what_it_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = {"a update": _laplace(900), "b update": _laplace(1_100)}
+    made = {
+        "a update": Sample(_laplace(900), (500, 400)),
+        "b update": Sample(_laplace(1_100), (1_100,)),
+    }
     monkeypatch.setattr(benchmark_rate, "CURVE", (0.3,))
     monkeypatch.setitem(rate_vectors.SOURCES, "made", lambda data_dir: made)
     out = tmp_path / "rate.json"
@@ -73,6 +86,7 @@ def test_the_command_writes_what_it_measured(
     found = json.loads(out.read_text())
     assert [v["coordinates"] for v in found["vectors"]] == [900, 1_100]
     assert {r["vector"] for r in found["rows"]} == set(made)
+    assert [r["vector"] for r in found["layers"]] == ["a update"] * 3
     assert out.with_suffix(".png").stat().st_size > 10_000
     bad = CliRunner().invoke(app, ["rate", "--source", "none"])
     assert bad.exit_code == 2

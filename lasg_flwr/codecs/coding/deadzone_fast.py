@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numba.extending import register_jitable
 from numpy.typing import NDArray
 
 from ...vectors import F32
@@ -20,7 +21,7 @@ def _histogram(bits: NDArray[np.uint32], counts: NDArray[np.int64]) -> None:
         counts[(v & _MAGNITUDE) >> _SHIFT] += 1
 
 
-@compiled
+@register_jitable  # type: ignore[untyped-decorator]
 def _long(
     x: F32, levels: NDArray[np.int32], values: NDArray[np.float64], symbols: U8,
     long: NDArray[np.int32], rest: NDArray[np.float64],

@@ -204,9 +204,9 @@ def _merged(counts: I64, most: int) -> list[list[int]]:
     """Merge neighbouring classes while that saves bits; return the groups."""
     used = np.flatnonzero(counts.sum(axis=1))
     groups = [[int(c)] for c in used] or [[0]]
-    sums = [counts[c] for c in used] or [counts[0]]
-    costs = [_cost(row) for row in sums]
-    pairs = [_cost(a + b) for a, b in pairwise(sums)]
+    sums = list(counts[used]) if used.size else [counts[0]]
+    costs = _costs(np.array(sums))
+    pairs = _costs(np.array(sums[:-1]) + sums[1:]) if len(sums) > 1 else []
     while pairs:
         gains = [costs[i] + costs[i + 1] - both for i, both in enumerate(pairs)]
         i = max(range(len(gains)), key=gains.__getitem__)
@@ -218,27 +218,26 @@ def _merged(counts: I64, most: int) -> list[list[int]]:
         del pairs[i]
         for j in (i - 1, i):
             if 0 <= j < len(pairs):
-                pairs[j] = _cost(sums[j] + sums[j + 1])
+                pairs[j] = _costs((sums[j] + sums[j + 1])[None])[0]
     edges = [0, *(group[0] for group in groups[1:]), CLASSES]
     return [list(range(a, b)) for a, b in pairwise(edges)]
 
 
-def _cost(counts: I64) -> int:
-    """Return about the bits that these tokens and their table take, times 2¹⁶.
+def _costs(rows: I64) -> list[int]:
+    """Return about the bits that each row's tokens and their table take, times 2¹⁶.
 
     In integers: every machine must choose alike.
     """
-    present = np.flatnonzero(counts)
-    if not present.size:
-        return 0
-    n = counts[present]
-    total = int(n.sum())
-    bits = total * int(_log2(np.array([total]))[0]) - int((n * _log2(n)).sum())
-    return bits + (_TABLE_BITS * (int(present[-1]) + 2) << _FRACTION)
+    total = rows.sum(axis=1)
+    bits = total * _log2(total) - (rows * _log2(rows)).sum(axis=1)
+    last = rows.shape[1] - np.argmax(rows[:, ::-1] > 0, axis=1)
+    bits += _TABLE_BITS * (last + 1) << _FRACTION
+    costs: list[int] = np.where(total > 0, bits, 0).tolist()
+    return costs
 
 
 def _log2(n: I64) -> I64:
-    bits: I64 = np.rint(np.log2(n) * (1 << _FRACTION)).astype(np.int64)
+    bits: I64 = np.rint(np.log2(np.maximum(n, 1)) * (1 << _FRACTION)).astype(np.int64)
     return bits
 
 
