@@ -54,7 +54,8 @@ class Slots(NamedTuple, Generic[M]):
     committed, pending : NamedTuple, optional
         Those of the last upload known to be accepted, and of a later one that may be.
     accepted : bool
-        Whether the pending upload was accepted.
+        Whether the pending upload was accepted, or what it carried came with a later
+        one that was, and that this worker has forgotten.
     same_run : bool
         Whether the worker has answered this server before.
     """

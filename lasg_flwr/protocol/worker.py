@@ -238,7 +238,8 @@ class LasgWorker:
             None if base is None else base.memory,
             None if committed is None else committed.memory,
             None if pending is None else pending.memory,
-            pending is not None and pending is base,
+            pending is not None
+            and (base is pending if base else request.accepted_id is not None),
             answered is not None and answered[0] == request.session,
         )
         memory = settings.memory_object
