@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -33,6 +34,10 @@ from .tasks import Batch, Task, build_task
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command()(codecs)
 app.command()(rate)
+if find_spec("torch") is not None:
+    from .benchmark_networks import networks
+
+    app.command()(networks)
 ETA, SEED = 0.1, 0
 MAX_DELAY, D_MAX = 100, 10
 

@@ -28,8 +28,8 @@ class Together:
 
     Points at one θ with batches of one size are computed in one call; a point without
     another like it is left to its oracle, as stacking models costs more than it saves.
-    The first call computes every gradient by itself as well and compares: a model that
-    vmap would compute otherwise is not computed so.
+    The first call computes a few gradients by themselves as well and compares: a model
+    that vmap would compute otherwise is not computed so.
 
     Parameters
     ----------
@@ -131,10 +131,9 @@ class Together:
         thetas: Sequence[F32],
         batches: Sequence["Batch"],
     ) -> None:
-        for found, m, theta, batch in zip(
-            gradients, workers, thetas, batches, strict=True
-        ):
-            own = self._oracles[m].gradient(theta, batch)
+        for i in {0, len(gradients) // 2, len(gradients) - 1}:
+            found, m = gradients[i], workers[i]
+            own = self._oracles[m].gradient(thetas[i], batches[i])
             if not np.allclose(found, own, TOLERANCE, TOLERANCE * _largest(own)):
                 raise NotTogetherError(
                     f"under torch.func.vmap the gradient of worker {m} differs from "
