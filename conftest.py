@@ -15,6 +15,7 @@ if not find_spec("torch"):
         "tests/problems/torch_*.py",
         "experiments/narrow_resnet.py",
         "experiments/pretraining.py",
+        "experiments/benchmark_networks.py",
         "experiments/network*.py",
         "experiments/small_transformer.py",
     ]
