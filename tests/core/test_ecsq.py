@@ -175,7 +175,7 @@ def test_hostile_bodies_are_named() -> None:
         "kind -1": b"",
         "a step of": body[:1] + bytes(3) + body[4:],
         "0 offsets": body[:4] + b"\0" + body[5:],
-        "lanes for 3000": body[:head] + b"\x0c" + body[head + 1 :],
+        "lanes for 3000": body[:head] + b"\x11" + body[head + 1 :],
         "do not end where": body[:-2],
         "low bits": body + bytes(2),
         "cut short": body[: head + 1],

@@ -13,13 +13,13 @@ from .symbols import TOKENS
 
 I64 = NDArray[np.int64]
 
-MOST_LANES = 11
-"""Logarithm of the largest number of lanes."""
+MOST_LANES = 16
+"""Logarithm of the largest number of lanes, for 2³² coordinates."""
 
 STEPS = 1 << 16
 """Length of the longest lane."""
 
-_NONZEROS_A_LANE = 1024
+_NONZEROS_A_LANE, _WANTED_LANES = 1024, 11
 _SAMPLED_FROM, _WINDOWS, _WINDOW = 1 << 18, 64, 1024
 
 
@@ -50,12 +50,12 @@ def lanes_for(size: int, nonzeros: int) -> int:
 
     Examples
     --------
-    >>> lanes_for(785, 100), lanes_for(21_840, 2_500), lanes_for(11_000_000, 10**6)
-    (1, 2, 512)
+    >>> lanes_for(785, 100), lanes_for(21_840, 2_500), lanes_for(1 << 31, 10**9)
+    (1, 2, 32768)
     """
     wanted = (nonzeros // _NONZEROS_A_LANE).bit_length() - 1
     needed = (-(-size // STEPS) - 1).bit_length()
-    return 1 << min(max(wanted, needed, 0), MOST_LANES)
+    return 1 << max(min(wanted, _WANTED_LANES), needed, 0)
 
 
 def count(values: U8) -> I64:

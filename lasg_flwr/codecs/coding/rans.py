@@ -7,7 +7,7 @@ and by threads, with the same bytes on any machine. Duda (2013), Giesen (2014).
 
 | bytes | content |
 |---|---|
-| 1 | k, at most 11 |
+| 1 | k, at most 16 |
 | 1 | share of positive numbers among those other than zero, in units of 1/255 |
 | … | table of frequencies, see `models` |
 | 4·(groups − 1) | words in each group but the last |
