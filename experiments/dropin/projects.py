@@ -15,6 +15,14 @@ from flwr.serverapp import ServerApp
 
 FOLDER = Path(__file__).parent
 PROJECTS = ("quickstart-pytorch", "older-numpy-client")
+FRAMEWORKS = {
+    "sklearn-digits": "sklearn",
+    "lightning-digits": "lightning",
+    "keras-digits": "keras",
+    "flax-digits": "flax",
+    "peft-bert": "peft",
+}
+"""Smaller projects, by the module that each of them needs."""
 DIFF = "lazy.diff"
 CHANGES = {"lazy": "", "two-runs": 'effort="two-runs",'}
 VARIANTS = ("plain", *CHANGES)

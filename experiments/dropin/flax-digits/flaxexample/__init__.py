@@ -1,0 +1,1 @@
+"""A network on digits with JAX and Flax."""

@@ -1,0 +1,1 @@
+"""A network on digits with Keras."""

@@ -1,0 +1,1 @@
+"""LoRA of a small BERT with transformers and peft."""
