@@ -27,6 +27,7 @@ from lasg_flwr.vectors import F32
 
 from .benchmark_codecs import codecs
 from .benchmark_rate import rate
+from .benchmark_scale import scale
 from .flower_run import flwr_run
 from .output import show, write_json
 from .tasks import Batch, Task, build_task
@@ -34,6 +35,7 @@ from .tasks import Batch, Task, build_task
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command()(codecs)
 app.command()(rate)
+app.command()(scale)
 if find_spec("torch") is not None:
     from .benchmark_networks import networks
 
