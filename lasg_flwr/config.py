@@ -12,6 +12,7 @@ from typing import Any, Literal
 from warnings import warn
 
 from .checks import real, whole
+from .codecs import Codec, codec_from
 from .codecs.assignment import CodecChoice, assigned_codecs, assignment_spec
 from .memory import Memory, memory_from, memory_name
 from .optim import ServerStep, step_from
@@ -24,6 +25,7 @@ Weighting = Literal["equal", "examples"]
 
 LARGE_C = 4.0
 """A c above this is unsafe with updates of a model."""
+DENSE = "dense"
 
 U64 = 1 << 64
 """One more than the largest seed, round or key."""
@@ -38,7 +40,7 @@ class Settings:
     rule, codec : str
         String forms. The worker's form of a rule has neither c nor L_m; the codec may
         be an assignment to workers, see `lasg_flwr.codecs.assignment`.
-    memory, server_memory, seed
+    memory, server_memory, seed, downlink
         See `LasgConfig`.
     """
 
@@ -47,15 +49,27 @@ class Settings:
     memory: str
     server_memory: str
     seed: int
+    downlink: str = DENSE
 
     def __post_init__(self) -> None:
-        for name in ("rule", "codec"):
+        for name in ("rule", "codec", "downlink"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"bad {name} {getattr(self, name)!r}: give its string")
         object.__setattr__(self, "memory", memory_name(self.memory))
         object.__setattr__(self, "seed", whole("seed", self.seed, most=U64 - 1))
         codecs = assigned_codecs(self.codec)
         self.memory_object.check(codecs, self.rule_object.decided_by)
+        _ = self.downlink_codec
+
+    @cached_property
+    def downlink_codec(self) -> Codec:
+        """How steps of the model are encoded."""
+        return codec_from(self.downlink)
+
+    @property
+    def codes_downloads(self) -> bool:
+        """Whether workers keep the model, and get steps of it."""
+        return self.downlink != DENSE
 
     @cached_property
     def rule_object(self) -> Rule[Any]:
@@ -101,6 +115,10 @@ class LasgConfig:
         workers lost their state.
     seed : int (default: 0)
         Seed of batches and rounding.
+    downlink : str or Codec (default: "dense")
+        How the model travels: ``"dense"`` sends it whole with every request; a
+        contractive codec, such as ``"topk:fraction=0.1"``, sends each round's step
+        coded, and workers keep the model: see `lasg_flwr.protocol.broadcast`.
     norm_bound : float, optional
         An upload longer than this times the median of the others' last uploads of its
         kind is refused; see `lasg_flwr.protocol.norm_filter.NormFilter`.
@@ -133,6 +151,7 @@ class LasgConfig:
     lost_share: float = 0.25
     seed: int = 0
     norm_bound: float | None = None
+    downlink: str | Codec = DENSE
 
     def __post_init__(self) -> None:
         if self.weights not in ("equal", "examples"):
@@ -181,6 +200,7 @@ class LasgConfig:
             self.memory,
             self.server_memory,
             self.seed,
+            spec_of(codec_from(self.downlink)),
         )
 
     @cached_property
@@ -226,6 +246,7 @@ class LasgConfig:
             "weights": self.weights,
             "lost_share": self.lost_share,
             "norm_bound": self.norm_bound,
+            "downlink": settings.downlink,
         }
 
 

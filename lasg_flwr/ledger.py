@@ -1,6 +1,7 @@
 """What was sent, and what dense SGD would have sent."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -23,7 +24,13 @@ class Ledger:
     uplink_bytes : int
         Bytes of payloads and buffers received, refused ones included.
     downlink_bytes : int
-        Bytes of packed models sent for training.
+        Bytes of packed models and steps sent for training.
+    models : int
+        Of the requests for training, those that carried the whole model.
+    step_bytes : int
+        Of the downlink bytes, those of steps.
+    evaluation_bytes : int
+        Bytes of packed models and steps sent for evaluation.
     uplink_message_bytes, downlink_message_bytes : int
         Whole training messages as Flower counts them, see `lasg_flwr.flower.traffic`; 0
         outside Flower.
@@ -43,6 +50,9 @@ class Ledger:
     refused: Counter[str] = field(default_factory=Counter)
     uplink_bytes: int = 0
     downlink_bytes: int = 0
+    models: int = 0
+    step_bytes: int = 0
+    evaluation_bytes: int = 0
     uplink_message_bytes: int = 0
     downlink_message_bytes: int = 0
     gradient_evaluations: int = 0
@@ -51,7 +61,11 @@ class Ledger:
     new_starts: int = 0
 
     def count_requests(
-        self, reachable: int, sent: int, model_bytes: int, dense_upload_bytes: int
+        self,
+        reachable: int,
+        sent: Sequence[int | None],
+        model_bytes: int,
+        dense_upload_bytes: int,
     ) -> None:
         """Count the requests of a round, and what dense SGD would move in it.
 
@@ -59,17 +73,28 @@ class Ledger:
         ----------
         reachable : int
             Workers that the round could reach.
-        sent : int
-            Workers that it contacts.
+        sent : sequence of int or None
+            For each worker that it contacts, the length of the steps that it gets;
+            None for the packed model.
         model_bytes : int
             Length of the packed model.
         dense_upload_bytes : int
             Length of a dense upload.
         """
-        self.downloads += sent
-        self.downlink_bytes += model_bytes * sent
+        models = sum(length is None for length in sent)
+        steps = sum(length for length in sent if length is not None)
+        self.downloads += len(sent)
+        self.models += models
+        self.step_bytes += steps
+        self.downlink_bytes += model_bytes * models + steps
         self.sgd_downlink_bytes += model_bytes * reachable
         self.sgd_uplink_bytes += dense_upload_bytes * reachable
+
+    def count_evaluations(self, sent: Sequence[int | None], model_bytes: int) -> None:
+        """Count requests for evaluation; arguments as in `count_requests`."""
+        self.evaluation_bytes += sum(
+            model_bytes if length is None else length for length in sent
+        )
 
     def as_metrics(self) -> dict[str, int]:
         """Return the counters as flat metrics, named ``lasg-...``.

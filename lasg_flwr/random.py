@@ -10,6 +10,8 @@ import numpy as np
 
 BATCH, CODEC = 0, 1
 """The streams of one worker and round: its minibatch, its rounding."""
+DOWNLINK = 3
+"""The stream of the server's rounding, where it codes its steps; 2 draws samples."""
 
 _WORD = 64
 _MASK = (1 << _WORD) - 1

@@ -16,6 +16,7 @@ from .oracles import BatchedGradient, Oracle
 from .protocol import LasgServer, LasgWorker
 from .protocol.answers import Answers
 from .protocol.rounds import RoundReport
+from .protocol.versions import NO_FORM, Form
 from .vectors import F32
 
 Callback = Callable[[LasgServer, RoundReport], bool | None]
@@ -64,7 +65,7 @@ def simulate(
     rounds: int,
     config: LasgConfig | None = None,
     buffers: NDArray[Any] | None = None,
-    model_bytes: int | None = None,
+    form: Form = NO_FORM,
     keys: Sequence[int] | None = None,
     callback: Callback | None = None,
     batched: bool | None = None,
@@ -92,8 +93,8 @@ def simulate(
         What the run is told, in place of `options`.
     buffers : ndarray, shape (B,), optional
         The first values of the model's buffers.
-    model_bytes : int, optional
-        Length of the packed model, see `LasgServer`.
+    form : Form, optional
+        What else the model is made of, see `LasgServer`.
     keys : sequence of int, optional
         Worker keys; left out, 0, 1, ....
     callback : callable, optional
@@ -165,9 +166,7 @@ def simulate(
             f"{len(oracles)} oracles need as many distinct keys, got {list(keys)!r}"
         )
     workers = [LasgWorker(o, k) for o, k in zip(oracles, keys, strict=True)]
-    server = LasgServer(
-        theta, config_from(config, options), buffers=buffers, model_bytes=model_bytes
-    )
+    server = LasgServer(theta, config_from(config, options), buffers=buffers, form=form)
     answers = Answers(workers, server, batched, batched_gradient)
     order = sorted(range(len(workers)), key=lambda i: workers[i].key)
     for i in order:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import LasgError
 from ..flower import names
+from ..protocol.messages import Request
 from ..vectors import F32
 from . import app_records
 from .update_oracle import Trained, UpdateOracle
@@ -30,11 +31,19 @@ class AppOracle(UpdateOracle):
         The client's context.
     call_next : callable
         The app, or the next mod.
+    request : Request
+        What the message says.
     """
 
-    def __init__(self, message: Message, context: Context, call_next: CallNext) -> None:
-        (packed,), config = app_records.numpy_parts(message.content)
-        super().__init__(packed, config)
+    def __init__(
+        self,
+        message: Message,
+        context: Context,
+        call_next: CallNext,
+        request: Request,
+    ) -> None:
+        super().__init__(request)
+        _, config = app_records.numpy_parts(message.content)
         self._message = message
         self._context = context
         self._call_next = call_next

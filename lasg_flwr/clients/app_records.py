@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..checks import MOST_EXAMPLES
 from ..errors import WireError
-from ..flower import names, records
+from ..flower import names, records, requests
 
 
 def is_train_request(content: RecordDict) -> bool:
@@ -32,7 +32,7 @@ def is_train_request(content: RecordDict) -> bool:
 def is_evaluate_request(content: RecordDict) -> bool:
     """Return whether an evaluation message comes from this package's strategies."""
     return (
-        records.field(content.config_records, "evaluateins.config", records.LAYOUT_KEY)
+        records.field(content.config_records, "evaluateins.config", records.HEADER_KEY)
         is not None
     )
 
@@ -47,8 +47,8 @@ def numpy_parts(content: RecordDict) -> tuple[list[NDArray[Any]], dict[str, Scal
     """
     prefix = "fitins" if "fitins.config" in content.config_records else "evaluateins"
     arrays = content.array_records.get(f"{prefix}.parameters")
-    if arrays is None or len(arrays) != 1:
-        raise WireError("the request carries no packed model")
+    if arrays is None or len(arrays) > 1:
+        raise WireError("the request carries no packed model, and no steps to one")
     config = content.config_records[f"{prefix}.config"]
     values = cast(dict[str, Scalar], dict(config))
     return [array.numpy() for array in arrays.values()], values
@@ -62,7 +62,7 @@ def app_content(
     """Return a model and a request's config as ClientApps of both kinds expect them."""
     named = records.named_arrays(arrays)
     by_position = {str(i): array for i, array in enumerate(named.values())}
-    values = ConfigRecord(dict(records.user_config(config)))
+    values = ConfigRecord(dict(requests.user_config(config)))
     return RecordDict(
         {
             str(config.get(names.APP_ARRAYS_KEY, names.ARRAYS_KEY)): named,
@@ -162,3 +162,17 @@ def fit_result(
     if lists:
         content[records.LISTS_KEY] = MetricRecord(lists)
     return content
+
+
+def evaluate_result(
+    loss: float, examples: int, metrics: Mapping[str, Scalar]
+) -> RecordDict:
+    """Return an evaluation reply with the records that a NumPyClient's has."""
+    return RecordDict(
+        {
+            "evaluateres.loss": MetricRecord({"loss": loss}),
+            "evaluateres.num_examples": MetricRecord({"num_examples": examples}),
+            "evaluateres.metrics": ConfigRecord(dict(metrics)),
+            "evaluateres.status": ConfigRecord({"code": 0, "message": "Success"}),
+        }
+    )

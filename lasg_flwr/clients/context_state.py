@@ -19,8 +19,8 @@ def save_state(state: RecordDict, data: bytes) -> None:
     state.config_records[STATE_KEY] = ConfigRecord({"worker": data})
 
 
-def save_state_place(state: RecordDict, path: str, session: bytes, round_: int) -> None:
+def save_state_place(state: RecordDict, path: str, session: bytes, turn: int) -> None:
     """Say in a Context's state where the worker state is, and of which request."""
     state.config_records[STATE_KEY] = ConfigRecord(
-        {"file": path, "session": session, "round": round_}
+        {"file": path, "session": session, "turn": turn}
     )

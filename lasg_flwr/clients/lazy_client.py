@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from contextlib import nullcontext
 from logging import ERROR
 from typing import Any, TypeVar
 
@@ -27,8 +28,9 @@ from numpy.typing import NDArray
 
 from ..checks import MOST_EXAMPLES
 from ..errors import LasgError
-from ..flower import records
-from ..protocol import LasgWorker, WorkerState
+from ..flower import records, requests
+from ..protocol.messages import Request
+from .exchange import arrays_of, model_to_evaluate, trained
 from .numpy_client import worker_key
 from .state_store import store_for
 from .update_oracle import Trained, UpdateOracle
@@ -82,9 +84,8 @@ def lasg_client(
 class ClientOracle(UpdateOracle):
     """Pseudo-gradients of a client's ``fit``."""
 
-    def __init__(self, client: Client, ins: FitIns) -> None:
-        (packed,) = parameters_to_ndarrays(ins.parameters)
-        super().__init__(packed, ins.config)
+    def __init__(self, client: Client, request: Request) -> None:
+        super().__init__(request)
         self._client = client
 
     def train(self, arrays: dict[str, NDArray[Any]], config: dict[str, Any]) -> Trained:
@@ -137,40 +138,39 @@ class LazyClient(Client):
         return _or_failure(lambda: self._fit(ins), _failed_fit)
 
     def _fit(self, ins: FitIns) -> FitRes:
-        packed = parameters_to_ndarrays(ins.parameters)
-        request = records.read_request(packed, ins.config)
-        request = request._replace(config=records.user_config(ins.config))
-        oracle = ClientOracle(self._client, ins)
-        with self._store.locked():
-            state = self._store.load(request)
-            worker = LasgWorker(oracle, self._key, state or WorkerState())
-            oracle.repeats = request.settings.rule_object.evaluates_twice
-            if state is None and oracle.repeats:
-                oracle.check_repeatable(request.theta, 0)
-            reply = worker.handle(request)
-            if reply is not None:
-                self._store.save(worker.state, request.settings)
-        reported = {**oracle.reported, records.UPDATE_KEY: True}
-        arrays, metrics = records.reply_parts(reply, reported)
+        answer = trained(
+            self._store,
+            self._key,
+            parameters_to_ndarrays(ins.parameters),
+            ins.config,
+            lambda request: ClientOracle(self._client, request),
+            nullcontext(),
+        )
         return FitRes(
             Status(Code.OK, "Success"),
-            ndarrays_to_parameters(arrays),
-            oracle.num_examples,
-            metrics,
+            ndarrays_to_parameters(answer.arrays),
+            answer.examples,
+            answer.metrics,
         )
 
     def evaluate(self, ins: EvaluateIns) -> EvaluateRes:
         """Let the client evaluate the model."""
-        if records.LAYOUT_KEY not in ins.config:
+        if records.HEADER_KEY not in ins.config:
             return self._client.evaluate(ins)
         return _or_failure(lambda: self._evaluate(ins), _failed_evaluation)
 
     def _evaluate(self, ins: EvaluateIns) -> EvaluateRes:
         packed = parameters_to_ndarrays(ins.parameters)
-        arrays = list(records.read_model(packed, ins.config).values())
-        config = records.user_config(ins.config)
-        given = EvaluateIns(ndarrays_to_parameters(arrays), config)
-        return self._client.evaluate(given)
+        request, told = model_to_evaluate(self._store, self._key, packed, ins.config)
+        if request is None:
+            return EvaluateRes(Status(Code.OK, "Success"), 0.0, 0, told)
+        arrays = list(arrays_of(request).values())
+        config = requests.user_config(ins.config)
+        made = self._client.evaluate(
+            EvaluateIns(ndarrays_to_parameters(arrays), config)
+        )
+        made.metrics = {**made.metrics, **told}
+        return made
 
 
 def _or_failure(answer: Callable[[], T], failed: Callable[[Status], T]) -> T:

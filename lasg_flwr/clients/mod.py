@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flwr.app import Context, Message, MessageType
+from flwr.app import ConfigRecord, Context, Message, MessageType
 
 from ..flower import records
-from ..protocol import LasgWorker
 from . import app_records
 from .app_oracle import AppOracle, CallNext
+from .exchange import arrays_of, model_to_evaluate, trained
 from .numpy_client import worker_key
 from .state_store import STATE_KEY, store_for
 
@@ -72,39 +72,34 @@ def lasg_mod(message: Message, context: Context, call_next: CallNext) -> Message
 
 def _train(message: Message, context: Context, call_next: CallNext) -> Message:
     parameters, config = app_records.numpy_parts(message.content)
-    request = records.read_request(parameters, config)
-    request = request._replace(config=records.user_config(config))
     key = worker_key(context)
-    store = store_for(context, key)
-    with store.locked():
-        state = store.load(request)
-        with _hidden(context):
-            oracle = AppOracle(message, context, call_next)
-            worker = LasgWorker(oracle, key, state)
-            failed = True
-            try:
-                oracle.repeats = request.settings.rule_object.evaluates_twice
-                if state is None and oracle.repeats:
-                    oracle.check_repeatable(request.theta, 0)
-                reply = worker.handle(request)
-                failed = False
-            finally:
-                oracle.finish(failed)
-        if reply is not None:
-            store.save(worker.state, request.settings)
-    reported = {**oracle.reported, records.UPDATE_KEY: True}
-    arrays, metrics = records.reply_parts(reply, reported, with_lists=True)
-    content = app_records.fit_result(arrays, oracle.num_examples, metrics)
-    return Message(content, reply_to=message)
+    made = trained(
+        store_for(context, key),
+        key,
+        parameters,
+        config,
+        lambda request: AppOracle(message, context, call_next, request),
+        _hidden(context),
+        with_lists=True,
+    )
+    return Message(app_records.fit_result(*made), reply_to=message)
 
 
 def _evaluate(message: Message, context: Context, call_next: CallNext) -> Message:
-    """Unpack the model for the app, and nothing else."""
+    """Unpack the model for the app, and say what is held of it."""
     parameters, config = app_records.numpy_parts(message.content)
-    arrays = records.read_model(parameters, config)
-    content = app_records.app_content(arrays, config, "evaluateins")
+    key = worker_key(context)
+    store = store_for(context, key)
+    request, told = model_to_evaluate(store, key, parameters, config)
+    if request is None:
+        content = app_records.evaluate_result(0.0, 0, told)
+        return Message(content, reply_to=message)
+    content = app_records.app_content(arrays_of(request), config, "evaluateins")
     with _hidden(context):
-        return call_next(app_records.with_content(message, content), context)
+        reply = call_next(app_records.with_content(message, content), context)
+    if told and not reply.has_error():
+        reply.content[records.HEADER_KEY] = ConfigRecord(dict(told))
+    return reply
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A Flower NumPyClient around any gradient oracle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flwr.app import Context
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from ..checks import whole
 from ..config import U64
-from ..flower import records
+from ..flower import records, requests
 from ..layout import Layout
 from ..oracles.base import Oracle
 from ..protocol import LasgWorker, WorkerState
-from ..vectors import frozen
+from ..protocol.messages import Reply, Request
+from ..protocol.serving import no_model
+from .exchange import arrays_of, model_to_evaluate, opened
 from .state_store import store_for
 
 Evaluate = Callable[
@@ -92,23 +94,24 @@ class LasgNumPyClient(NumPyClient):
         self, parameters: NDArrays, config: dict[str, Scalar]
     ) -> tuple[NDArrays, int, dict[str, Scalar]]:
         """Answer one training request; the state is saved before the reply is made."""
-        request = records.read_request(parameters, config)
-        request = request._replace(config=records.user_config(config))
-        oracle = self.worker.oracle
-        self._check_layout(records.read_layout(config))
-        with self.store.locked():
-            self.worker.state = self.store.load(request) or WorkerState()
-            reply = self.worker.handle(request)
-            if reply is not None:
-                self.store.save(self.worker.state, request.settings)
-        arrays, values = records.reply_parts(reply, oracle.metrics())
-        return arrays, int(oracle.num_examples), values
+        worker = self.worker
+        with opened(self.store, parameters, config) as (head, state, request):
+            worker.state = before = state or WorkerState()
+            if request is None:
+                reply: Reply | None = no_model(head, worker.key, 1, before.model)
+            else:
+                self._check_layout(request)
+                reply = worker.handle(request)
+                if worker.state is not before:
+                    self.store.save(worker.state, request.settings)
+        arrays, values = records.reply_parts(reply, worker.oracle.metrics())
+        return arrays, int(worker.oracle.num_examples), values
 
-    def _check_layout(self, layout: Layout) -> None:
+    def _check_layout(self, request: Request) -> None:
         """Compare the server's layout with the oracle's, where it has one."""
         own = getattr(self.worker.oracle, "layout", None)
         if isinstance(own, Layout):
-            layout.check_same(own)
+            Layout.from_json(request.form.layout).check_same(own)
 
     def evaluate(
         self, parameters: NDArrays, config: dict[str, Scalar]
@@ -120,16 +123,17 @@ class LasgNumPyClient(NumPyClient):
         LasgError
             If neither the client nor its oracle can evaluate.
         """
-        arrays = records.read_model(parameters, config)
+        key, oracle = self.worker.key, self.worker.oracle
+        request, told = model_to_evaluate(self.store, key, parameters, config)
+        if request is None:
+            return 0.0, 0, told
+        self._check_layout(request)
+        found: Mapping[str, Any]
         if self._evaluate is not None:
-            loss, examples, metrics = self._evaluate(
-                arrays, records.user_config(config)
+            loss, examples, found = self._evaluate(
+                arrays_of(request), requests.user_config(config)
             )
-            return float(loss), int(examples), records.plain_metrics(metrics)
-        oracle = self.worker.oracle
-        layout = records.read_layout(config)
-        self._check_layout(layout)
-        oracle.load_buffers(frozen(layout.flatten(arrays, "buffer")))
-        theta = layout.flatten(arrays, "parameter")
-        loss, examples, found = oracle.evaluate(theta)
-        return float(loss), int(examples), records.plain_metrics(found)
+        else:
+            oracle.load_buffers(request.buffers)
+            loss, examples, found = oracle.evaluate(request.theta)
+        return float(loss), int(examples), {**records.plain_metrics(found), **told}

@@ -29,7 +29,7 @@ from ..checks import real
 from ..config import Settings
 from ..errors import CheckpointError, StateFolderError
 from ..protocol import WorkerState, files, opening, saving
-from ..protocol.messages import Request
+from ..protocol.heads import Head
 from .context_state import STATE_KEY as STATE_KEY
 from .context_state import load_state as load_state
 from .context_state import save_state, save_state_place
@@ -50,7 +50,7 @@ class StateStore(Protocol):
     def locked(self) -> AbstractContextManager[None]:
         """Keep other processes out for the time of a fit."""
 
-    def load(self, request: Request) -> WorkerState | None:
+    def load(self, head: Head, settings: Settings | None) -> WorkerState | None:
         """Return the state for a request, if there is one that can be read."""
 
     def save(self, state: WorkerState, settings: Settings) -> None:
@@ -107,41 +107,43 @@ class StateFile:
         )
         return files.locked(self.path.with_suffix(".lock"), LOCK_SECONDS, refusal)
 
-    def load(self, request: Request) -> WorkerState | None:
+    def load(self, head: Head, settings: Settings | None) -> WorkerState | None:
         """Return the state in the file.
 
         A run that is resumed has a new run id: if this run has no file yet but the
-        server knows an upload, the file of an earlier run is looked into.
+        server knows an upload or a model, the file of an earlier run is looked into.
 
         Parameters
         ----------
-        request : Request
-            What is asked: it says which upload the server builds on, and the run's
-            rule and memory.
+        head : Head
+            Of the request: it says which upload the server builds on.
+        settings : Settings, optional
+            The run's, where they came along.
 
         Raises
         ------
         CheckpointError
             If the file is damaged, of another version, or of another rule or memory.
         """
-        upload = request.accepted_id
         if self.path.exists():
             data = opening.read_bytes(self.path)
         else:
-            data = b"" if upload is None else self._of_earlier_run(upload)
+            data = self._of_earlier_run(head)
         if not data:
             return None
         try:
-            return saving.load_worker(data, request.settings)
+            return saving.load_worker(data, settings)
         except CheckpointError as error:
             raise CheckpointError(f"{self.path}: {error}") from None
 
-    def _of_earlier_run(self, upload: bytes) -> bytes:
+    def _of_earlier_run(self, head: Head) -> bytes:
+        if head.accepted_id is None and not head.has_path:
+            return b""
         found = self.folder.glob(f"run-*/{self.path.name}")
         for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)[:3]:
             with suppress(OSError, CheckpointError):
                 data = opening.read_bytes(path)
-                if saving.has_upload(data, upload):
+                if saving.knows(data, head.accepted_id, head.has_path):
                     return data
         return b""
 
@@ -198,7 +200,7 @@ class ContextStore:
             return self.file.locked()
         return nullcontext()
 
-    def load(self, request: Request) -> WorkerState | None:
+    def load(self, head: Head, settings: Settings | None) -> WorkerState | None:
         """Return the state: the file's if there is one, else the Context's.
 
         A state that cannot be read is none: the server refreshes the worker.
@@ -206,10 +208,10 @@ class ContextStore:
         try:
             data = load_state(self._context.state)
             if self.mode == "file" or self._has_file():
-                return self.file.load(request)
+                return self.file.load(head, settings)
             if data is not None:
-                return saving.load_worker(data, request.settings)
-            return None if self.mode == "memory" else self.file.load(request)
+                return saving.load_worker(data, settings)
+            return None if self.mode == "memory" else self.file.load(head, settings)
         except StateFolderError as error:
             log(DEBUG, "lasg: %s", error)
             return None
@@ -221,9 +223,9 @@ class ContextStore:
         """Keep `state`; once it is in a file it stays there."""
         data = saving.dump_worker(state, settings)
         if self._goes_to_file(len(data)) and self._written(data):
-            session, round_ = state.answered or (b"", 0)
+            session, turn = state.answered or (b"", 0)
             place = str(self.file.path)
-            save_state_place(self._context.state, place, session, round_)
+            save_state_place(self._context.state, place, session, turn)
         else:
             save_state(self._context.state, data)
 
@@ -269,7 +271,7 @@ class ObjectStore:
         """Nothing to keep out."""
         return nullcontext()
 
-    def load(self, request: Request) -> WorkerState | None:
+    def load(self, head: Head, settings: Settings | None) -> WorkerState | None:
         """Return the state."""
         return self._kept
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from flwr.common import Scalar
 from numpy.typing import NDArray
 
 from ..errors import LasgError
@@ -13,6 +12,7 @@ from ..flower import records
 from ..layout import Layout
 from ..oracles.base import Oracle
 from ..oracles.seeding import all_seeded, loaded_frameworks
+from ..protocol.messages import Request
 from ..vectors import F32
 
 
@@ -33,10 +33,8 @@ class UpdateOracle(Oracle):
 
     Parameters
     ----------
-    packed : ndarray of uint8
-        The server's model.
-    config : mapping
-        The request's config.
+    request : Request
+        The server's, with the form of its model.
 
     Attributes
     ----------
@@ -46,13 +44,13 @@ class UpdateOracle(Oracle):
         Whether the rule compares two runs, so that they must be seeded alike.
     """
 
-    def __init__(self, packed: NDArray[Any], config: Mapping[str, Scalar]) -> None:
-        self.layout: Layout = records.read_layout(config)
+    def __init__(self, request: Request) -> None:
+        self.layout = Layout.from_json(request.form.layout)
         self.reported: dict[str, Any] = {}
         self.repeats = False
-        self._told: dict[str, Any] = records.user_config(config)
-        _, self._loaded, self._integers = self.layout.split(packed)
-        self._buffers = self._loaded
+        self._told: dict[str, Any] = request.config or {}
+        self._integers = request.form.integers
+        self._loaded = self._buffers = request.buffers
         self._examples = 1
         self._checked: F32 | None = None
 
@@ -145,6 +143,9 @@ class UpdateOracle(Oracle):
                 'it once, such as "sgd"'
             )
         self._checked = runs[0][0]
+
+    def finish(self, failed: bool = False) -> None:
+        """Take note that the round is over; `failed` if it came to nothing."""
 
     def _run(self, theta: F32, seed: int) -> F32:
         arrays = self.layout.unflatten(theta, self._loaded, self._integers)

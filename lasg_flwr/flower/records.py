@@ -1,8 +1,8 @@
-"""Our messages <-> Flower records: the only place that knows the records' names.
+"""Replies <-> Flower records, and the names that both directions share.
 
 The names are always those of the NumPyClient API, so that one strategy serves clients
-of either kind. The model travels as one packed array; everything else of a request
-stands in its config, everything else of a reply in its metrics.
+of either kind. A payload travels as one packed array, everything else of a reply in its
+metrics; for requests see `lasg_flwr.flower.requests`.
 """
 
 from collections.abc import Mapping
@@ -17,127 +17,34 @@ from flwr.app import (
     MetricRecord,
     RecordDict,
 )
-from flwr.common import FitRes, Scalar
+from flwr.common import EvaluateRes, FitRes
 from flwr.common.constant import SType
 from numpy.typing import NDArray
 
 from ..checks import quoted
 from ..errors import WireError
-from ..layout import Layout
-from ..protocol.messages import Reply, Request
+from ..protocol.messages import Reply
 from .metrics import LEFT_OUT_KEY, named, numbers, sorted_out, without_odd_ones
 from .names import ARRAYS_KEY as ARRAYS_KEY
 from .names import CONFIG_KEY as CONFIG_KEY
 from .names import EXAMPLES_KEY as EXAMPLES_KEY
 from .names import SEED_KEY as SEED_KEY
-from .names import USUAL, check_config, is_own
+from .names import is_own
 
 MODEL_KEY = "lasg.model"
 HEADER_KEY = "lasg"
 UPDATE_KEY = "lasg.update"
 """In a reply's metrics: the gradient is a pseudo-gradient, its step must be 1."""
+SETTINGS_KEY = "lasg.settings"
 LAYOUT_KEY = "lasg.layout"
+"""In a request that carries the dense model: what goes with it."""
 LISTS_KEY = "fitres.lists"
 """The record of a reply with metrics that are lists of numbers, behind `lasg_mod`."""
-
-
-def model_record(packed: NDArray[np.uint8]) -> ArrayRecord:
-    """Return the record of a packed model: one array."""
-    return ArrayRecord({MODEL_KEY: Array(packed)})
 
 
 def named_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
     """Return arrays as a record, under their names."""
     return ArrayRecord({name: Array(np.asarray(a)) for name, a in arrays.items()})
-
-
-def train_content(
-    request: Request, model: ArrayRecord, layout: str, config: ConfigRecord
-) -> RecordDict:
-    """Return what a training message carries."""
-    fields = train_config(request, layout, config)
-    return RecordDict(
-        {"fitins.parameters": model, "fitins.config": ConfigRecord(fields)}
-    )
-
-
-def train_config(
-    request: Request, layout: str, config: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the config of a training request: the user's entries and ours.
-
-    Raises
-    ------
-    ValueError
-        If one of the user's has a name of ours.
-    """
-    check_config(config, "the config of a round")
-    return {**config, HEADER_KEY: request.header(), LAYOUT_KEY: layout}
-
-
-def evaluate_content(
-    model: ArrayRecord, layout: str, config: ConfigRecord
-) -> RecordDict:
-    """Return what an evaluation message carries."""
-    fields = ConfigRecord({**config, LAYOUT_KEY: layout})
-    return RecordDict({"evaluateins.parameters": model, "evaluateins.config": fields})
-
-
-def user_config(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Return the entries of a client's config that are not this package's."""
-    ours = (HEADER_KEY, LAYOUT_KEY, *USUAL)
-    return {name: value for name, value in config.items() if name not in ours}
-
-
-def read_request(
-    parameters: list[NDArray[Any]], config: Mapping[str, Scalar]
-) -> Request:
-    """Read a training request as a NumPyClient gets it.
-
-    Raises
-    ------
-    WireError
-        If it is not one of this package's, or is damaged.
-    """
-    header = config.get(HEADER_KEY)
-    if not isinstance(header, str):
-        raise WireError(
-            "the server's request carries no lazy-aggregation header: is its strategy "
-            "a LasgStrategy?"
-        )
-    theta, buffers, _ = read_layout(config).split(_packed(parameters))
-    return Request.from_header(header, theta, buffers)
-
-
-def read_model(
-    parameters: list[NDArray[Any]], config: Mapping[str, Scalar]
-) -> dict[str, NDArray[Any]]:
-    """Return the named arrays of the model that a NumPyClient got.
-
-    Raises
-    ------
-    WireError
-        If there is no packed model, or it does not fit its layout.
-    """
-    layout = read_layout(config)
-    return layout.unflatten(*layout.split(_packed(parameters)))
-
-
-def read_layout(config: Mapping[str, Scalar]) -> Layout:
-    """Return the layout that travels in a request's config."""
-    text = config.get(LAYOUT_KEY)
-    if not isinstance(text, str):
-        raise WireError(
-            "the server's message carries no model layout: is its strategy a "
-            "LasgStrategy?"
-        )
-    return Layout.from_json(text)
-
-
-def _packed(parameters: list[NDArray[Any]]) -> NDArray[np.uint8]:
-    if len(parameters) != 1:
-        raise WireError(f"expected one packed array, the message has {len(parameters)}")
-    return parameters[0]
 
 
 def reply_parts(
@@ -206,6 +113,40 @@ def read_reply(content: RecordDict) -> Reply | None:
     if array.data and array.stype != SType.NUMPY:
         raise WireError(f"malformed: the array of a reply is a {array.stype[:40]!r}")
     return Reply.from_header(header, read_body(array.data) if array.data else b"")
+
+
+def read_evaluation(content: RecordDict) -> Reply | None:
+    """Read what an evaluation reply says of the model; None where it says nothing.
+
+    Raises
+    ------
+    WireError
+        If what it says is malformed.
+    """
+    found = content.config_records
+    header = field(found, "evaluateres.metrics", HEADER_KEY)
+    if header is None:
+        header = field(found, HEADER_KEY, HEADER_KEY)
+    return _evaluation(header)
+
+
+def read_evaluate_result(result: EvaluateRes) -> Reply | None:
+    """Read what an evaluation of Flower's older API says of the model, likewise.
+
+    Raises
+    ------
+    WireError
+        If what it says is malformed.
+    """
+    return _evaluation(result.metrics.get(HEADER_KEY))
+
+
+def _evaluation(header: Any) -> Reply | None:
+    if header is None:
+        return None
+    if not isinstance(header, bytes):
+        raise WireError("malformed: the header of a reply is not bytes")
+    return Reply.from_header(header, b"")
 
 
 def read_fit_result(result: FitRes) -> Reply | None:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from ..errors import NotTogetherError
 from ..oracles import BatchedGradient
-from .messages import Request
+from .messages import Reply, Request
 from .server import LasgServer
-from .worker import LasgWorker, Task
+from .serving import Task
+from .worker import LasgWorker
 
 _MOST_NUMBERS = 1 << 25
 """How many numbers the gradients of one call may have, for one point of each worker."""
@@ -93,7 +94,9 @@ def _answer_together(
     tasks: list[tuple[int, Task]] = []
     for node, request in requests:
         task = workers[node].begin(request)
-        if task is not None:
+        if isinstance(task, Reply):
+            server.receive(node, task)
+        elif task is not None:
             tasks.append((node, task))
     points = [(node, task.request.theta, task.batch) for node, task in tasks]
     points += [

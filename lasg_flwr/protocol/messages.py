@@ -1,29 +1,26 @@
 """Requests and replies: what the two state machines say to each other."""
 
-import json
 import struct
-from dataclasses import asdict
 from hashlib import blake2b
-from math import inf, isnan, nan
+from math import isnan, nan
 from typing import Any, Literal, NamedTuple, get_args
 
-from ..checks import json_value, real, whole
-from ..codecs.assignment import assigned_codecs
-from ..config import U64, Settings
+from ..config import Settings
 from ..errors import WireError
 from ..vectors import F32, NO_BUFFERS
+from .heads import NO_ID, VERSION, Head
+from .versions import ID_BYTES, NO_FORM, Form, Path
 
-ReplyKind = Literal["skip", "innovation", "full"]
+ReplyKind = Literal["skip", "innovation", "full", "no-model"]
 
-VERSION = 2
 OLDER_KEY = "lasg-older-iterate"
 """In a round's config, as an oracle sees it: this run is at the older iterate."""
 
-ID_BYTES = SESSION_BYTES = 16
-_NO_ID = bytes(ID_BYTES)
+SESSION_BYTES = ID_BYTES
 _KINDS: tuple[ReplyKind, ...] = get_args(ReplyKind)
-_REPLY = struct.Struct("<BBB16s16sQQddQIQ")
-_ID_HEAD = struct.Struct("<16sQQB")
+_REPLY = struct.Struct("<BBB16s16s16sQQQddQIQ")
+_BASE, _HOLDS = 1, 2
+_ID_HEAD = struct.Struct("<16sQ16sQB")
 
 
 class Request(NamedTuple):
@@ -33,24 +30,20 @@ class Request(NamedTuple):
     ----------
     settings : Settings
         Agreed for the run.
-    session : bytes, 16
-        Random for each life of a server process.
-    round : int
-        The server's counter k.
+    session, round, threshold, accepted_id, force, full_codec
+        See `lasg_flwr.protocol.heads.Head`.
     theta : ndarray, shape (p,), float32
-        θ^k, read-only.
-    threshold : float
-        T^k.
-    accepted_id : bytes, 16, or None
-        Id of the worker's last upload that the server accepted.
-    force : bool
-        Whether the worker must upload.
-    full_codec : str
-        Codec of a full upload to this request, or an assignment of them.
+        θ̂^k, read-only; where only steps travel, a worker finds it by itself.
     buffers : ndarray, shape (B,), float32
         The server's buffers (BatchNorm statistics), read-only.
     config : dict, optional
         The user's config of the round, where there is one; it travels by itself.
+    turn, model
+        See `lasg_flwr.protocol.heads.Head`.
+    path : Path, optional
+        The steps to θ̂^k; None where the dense model travels.
+    form : Form
+        What the model is made of; it travels with a dense one.
     """
 
     settings: Settings
@@ -63,69 +56,56 @@ class Request(NamedTuple):
     full_codec: str
     buffers: F32 = NO_BUFFERS
     config: dict[str, Any] | None = None
+    turn: int = 0
+    model: bytes | None = None
+    path: Path | None = None
+    form: Form = NO_FORM
 
-    def header(self) -> str:
-        """Return everything but θ and the buffers as compact JSON."""
-        fields: dict[str, Any] = {
-            "version": VERSION,
-            "settings": asdict(self.settings),
-            "session": self.session.hex(),
-            "round": self.round,
-            "threshold": self.threshold,
-            "have": None if self.accepted_id is None else self.accepted_id.hex(),
-            "force": self.force,
-            "full_codec": self.full_codec,
-        }
-        return json.dumps(fields, separators=(",", ":"))
+    @property
+    def path_bytes(self) -> int | None:
+        """Bytes that the steps take on the wire; None for the dense model."""
+        return None if self.path is None else self.path.length
+
+    def head(self) -> Head:
+        """Return the part of fixed length."""
+        return Head(
+            self.session,
+            self.round,
+            self.turn,
+            self.threshold,
+            self.accepted_id,
+            self.force,
+            self.full_codec,
+            self.model,
+            self.path is not None,
+        )
 
     @classmethod
-    def from_header(cls, text: str, theta: F32, buffers: F32 = NO_BUFFERS) -> "Request":
-        """Read a request that a server sent.
-
-        Raises
-        ------
-        WireError
-            If it is not a request of this version.
-        """
-        try:
-            fields = json_value(text)
-            version = fields.pop("version")
-            if version != VERSION:
-                raise ValueError(f"version {version!r}, this release reads {VERSION}")
-            accepted = fields.pop("have")
-            request = cls(
-                settings=Settings(**fields.pop("settings")),
-                session=_fixed(bytes.fromhex(fields.pop("session"))),
-                accepted_id=_id_from(accepted),
-                theta=theta,
-                buffers=buffers,
-                **fields,
-            )
-            request.check()
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise WireError(f"not a request of this release: {error}") from None
-        return request
-
-    def check(self) -> None:
-        """Raise ValueError unless round, threshold, force and codec make sense."""
-        whole("round", self.round, most=U64 - 1)
-        if self.threshold != inf:  # of steps beyond all floats
-            real("threshold", self.threshold, least=0.0)
-        if not isinstance(self.force, bool):
-            raise ValueError(f"bad force {self.force!r}")
-        if not isinstance(self.full_codec, str):
-            raise ValueError(f"bad codec {self.full_codec!r}")
-        assigned_codecs(self.full_codec)
-
-
-def _id_from(text: str | None) -> bytes | None:
-    return None if text is None else _fixed(bytes.fromhex(text))
-
-
-def _fixed(value: bytes) -> bytes:
-    if len(value) != ID_BYTES:
-        raise ValueError(f"an id of {len(value)} bytes, expected {ID_BYTES}")
-    return value
+    def of(
+        cls,
+        head: Head,
+        settings: Settings,
+        theta: F32,
+        buffers: F32 = NO_BUFFERS,
+        form: Form = NO_FORM,
+        path: Path | None = None,
+    ) -> "Request":
+        """Put a request together again from what travelled."""
+        return cls(
+            settings,
+            head.session,
+            head.round,
+            theta,
+            head.threshold,
+            head.accepted_id,
+            head.force,
+            head.full_codec,
+            buffers,
+            turn=head.turn,
+            model=head.model,
+            path=path,
+            form=form,
+        )
 
 
 class Reply(NamedTuple):
@@ -139,8 +119,9 @@ class Reply(NamedTuple):
         The worker's key, which seeds and the order of summation hang on.
     base : bytes, 16, or None
         The request's `accepted_id`, if the worker has that upload; else None.
-    kind : {"skip", "innovation", "full"}
-        What the payload is.
+    kind : {"skip", "innovation", "full", "no-model"}
+        What the payload is; "no-model" says that the request could not be followed,
+        for want of the model that its steps begin at.
     payload : bytes
         See `lasg_flwr.codecs.wire`; empty for a skip.
     lhs : float
@@ -154,6 +135,10 @@ class Reply(NamedTuple):
     buffers : bytes
         With an upload, the worker's buffers as values; empty where it has none.
         They stand behind the payload.
+    turn : int
+        That of the request.
+    holds : bytes, 16, or None
+        Id of the model that the worker holds after this request, if it keeps one.
     """
 
     session: bytes
@@ -167,16 +152,20 @@ class Reply(NamedTuple):
     examples: int = 1
     gradient_evaluations: int = 0
     buffers: bytes = b""
+    turn: int = 0
+    holds: bytes | None = None
 
     def header(self) -> bytes:
         """Return everything but the body, as bytes."""
         return _REPLY.pack(
             VERSION,
             _KINDS.index(self.kind),
-            self.base is not None,
+            _BASE * (self.base is not None) + _HOLDS * (self.holds is not None),
             self.session,
-            self.base or _NO_ID,
+            self.base or NO_ID,
+            self.holds or NO_ID,
             self.round,
+            self.turn,
             self.key,
             self.lhs,
             nan if self.smoothness_ratio is None else self.smoothness_ratio,
@@ -216,9 +205,9 @@ class Reply(NamedTuple):
                 f"release reads {_REPLY.size} bytes, version {VERSION}"
             )
         *head, n, evaluations, extra = _REPLY.unpack(header)
-        _, kind, known, session, base, round_, key, lhs, ratio = head
-        if kind >= len(_KINDS) or known > 1:
-            raise WireError(f"a reply of unknown kind {kind} or flag {known}")
+        _, kind, flags, session, base, holds, round_, turn, key, lhs, ratio = head
+        if kind >= len(_KINDS) or flags > _BASE + _HOLDS:
+            raise WireError(f"a reply of unknown kind {kind} or flags {flags}")
         if extra > len(body):
             raise WireError(
                 f"a reply of {len(body)} bytes cannot hold {extra} bytes of buffers"
@@ -228,7 +217,7 @@ class Reply(NamedTuple):
             session,
             round_,
             key,
-            base if known else None,
+            base if flags & _BASE else None,
             _KINDS[kind],
             body[:end],
             lhs,
@@ -236,16 +225,29 @@ class Reply(NamedTuple):
             n,
             evaluations,
             body[end:],
+            turn,
+            holds if flags & _HOLDS else None,
         )
 
 
-def upload_id(accepted_id: bytes | None, reply: Reply) -> bytes:
-    """Return blake2b-128(accepted_id, session, round, key, kind, payload).
+def upload_id(
+    accepted_id: bytes | None, reply: Reply, model: bytes | None = None
+) -> bytes:
+    """Return blake2b-128(accepted_id, session, round, model, key, kind, payload).
 
     Both sides compute it. Every field but the payload has a fixed length, so that no
     two different uploads hash the same bytes. An id says which h_m both sides hold, so
     the buffers are no part of it: nobody holds them after the round, and with them in
     it two equal h_m could go by different ids, and a worker be refreshed for nothing.
+
+    Parameters
+    ----------
+    accepted_id : bytes, 16, or None
+        What the upload builds on.
+    reply : Reply
+        The upload.
+    model : bytes, 16, or None
+        The version of the model that it was made at, where downloads are coded.
 
     Examples
     --------
@@ -253,9 +255,9 @@ def upload_id(accepted_id: bytes | None, reply: Reply) -> bytes:
     >>> upload_id(None, a) == upload_id(bytes(16), a)
     False
     """
-    base = b"\0" + _NO_ID if accepted_id is None else b"\1" + accepted_id
-    kind = _KINDS.index(reply.kind)
-    head = base + _ID_HEAD.pack(reply.session, reply.round, reply.key, kind)
+    base = b"\0" + NO_ID if accepted_id is None else b"\1" + accepted_id
+    kind, at = _KINDS.index(reply.kind), model or NO_ID
+    head = base + _ID_HEAD.pack(reply.session, reply.round, at, reply.key, kind)
     return _hashed.of(head, reply.payload)
 
 

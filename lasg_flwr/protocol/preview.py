@@ -27,7 +27,7 @@ def accepts(server: LasgServer, node: int, reply: Reply) -> bool:
         check_key(server.rule, server.roster, current, node, reply.key)
         if reply.kind != "skip":
             server.buffer_mean.decode(reply.buffers)
-            vector, _ = decoded(request, reply)
+            vector = decoded(request, reply).decoded
             server.norm_filter.compare(reply.key, reply.kind, vector)
     except RefusedReply:
         return False

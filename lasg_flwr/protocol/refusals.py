@@ -24,6 +24,7 @@ class Refusal(StrEnum):
     EMPTY = "empty"
     FAILURE = "failure"
     MALFORMED = "malformed"
+    NO_MODEL = "no model"
 
 
 class RefusedReply(WireError):

@@ -86,6 +86,11 @@ class Roster:
         key = self._keys.get(node)
         return None if key is None else self.records[key]
 
+    @property
+    def nodes(self) -> set[int]:
+        """The nodes that a worker is bound to."""
+        return set(self._keys)
+
     def order(self, node: int) -> tuple[bool, int]:
         """Return what nodes are sorted by: known workers by key, then strangers.
 

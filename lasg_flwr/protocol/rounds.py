@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..codecs import Codec, wire
+from ..codecs import wire
 from ..codecs.assignment import codec_of
 from ..errors import WireError
 from ..memory import Upload
-from ..vectors import F32
 from .limits import check_numbers, check_values
-from .messages import Reply, Request
+from .messages import Reply, Request, upload_id
 from .refusals import Refusal, RefusedReply
 from .roster import WorkerRecord
+from .versions import Path
 
 
 class Verdict(NamedTuple):
@@ -76,6 +76,7 @@ class OpenRound:
 
     session: bytes
     round: int
+    turn: int
     threshold: float
     connected: frozenset[int]
     contacted: int = 0
@@ -105,10 +106,12 @@ class OpenRound:
         Raises
         ------
         RefusedReply
-            If the reply is none to this round, its sender was not asked or is not who
-            it says, it builds on another upload, or it skips where it must not.
+            If the reply is none to these requests, its sender was not asked or is not
+            who it says, it has not the model, builds on another upload, or skips where
+            it must not.
         """
-        if reply.session != self.session or reply.round != self.round:
+        turn = (self.session, self.round, self.turn)
+        if (reply.session, reply.round, reply.turn) != turn:
             detail = "the reply is not to this session and round"
             raise RefusedReply(Refusal.OTHER_ROUND, detail)
         if node not in self._asked:
@@ -128,6 +131,8 @@ class OpenRound:
                 f"two live nodes answer with key {reply.key}; give each client its own "
                 "partition-id",
             )
+        if reply.kind == "no-model":
+            raise RefusedReply(Refusal.NO_MODEL, "the node lacks the model's base")
         if reply.base is not None and reply.base != request.accepted_id:
             detail = "the reply builds on another upload"
             raise RefusedReply(Refusal.FOREIGN_BASE, detail)
@@ -138,6 +143,11 @@ class OpenRound:
             raise RefusedReply(Refusal.ILLEGAL_SKIP, detail)
         check_numbers(reply)
         return request
+
+    def drop(self, node: int) -> Path | None:
+        """Take back a request that led to nothing; return the steps that it carried."""
+        request, _ = self._asked.pop(node)
+        return request.path
 
     def keep(self, node: int, reply: Reply, upload: Upload | None) -> None:
         """Take a valid reply; `upload` is None for a skip."""
@@ -182,8 +192,8 @@ class OpenRound:
         )
 
 
-def decoded(request: Request, reply: Reply) -> tuple[F32, Codec]:
-    """Return the vector of an upload, gain applied, and the codec it came in.
+def decoded(request: Request, reply: Reply) -> Upload:
+    """Return an upload, decoded.
 
     Raises
     ------
@@ -203,4 +213,5 @@ def decoded(request: Request, reply: Reply) -> tuple[F32, Codec]:
     except WireError as error:
         raise RefusedReply(Refusal.UNDECODABLE, str(error)) from None
     check_values(vector, Refusal.UNDECODABLE)
-    return vector, codec
+    name = upload_id(request.accepted_id, reply, request.model)
+    return Upload(reply.kind, vector, reply.payload, codec, name, request.round)

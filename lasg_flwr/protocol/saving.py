@@ -1,6 +1,7 @@
 """States as bytes, and back: what clients save before they answer, and checkpoints."""
 
 import copy
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,8 +16,8 @@ from .tree import Hints, Packer, Unpacker
 if TYPE_CHECKING:
     from .server import LasgServer
 
-WORKER_VERSION = 2
-SERVER_VERSION = 3
+WORKER_VERSION = 3
+SERVER_VERSION = 4
 
 
 def dump_worker(state: WorkerState, settings: Settings) -> bytes:
@@ -24,16 +25,21 @@ def dump_worker(state: WorkerState, settings: Settings) -> bytes:
     packer = Packer()
     meta = {
         "version": WORKER_VERSION,
-        "rule": settings.rule_object.name,
-        "memory": settings.memory,
-        "server_memory": settings.server_memory,
+        "settings": asdict(settings),
         "state": packer.pack(state),
     }
     return files.to_bytes(packer.arrays, meta)
 
 
-def load_worker(data: bytes, settings: Settings) -> WorkerState:
+def load_worker(data: bytes, settings: Settings | None = None) -> WorkerState:
     """Restore a worker's state.
+
+    Parameters
+    ----------
+    data : bytes
+        What `dump_worker` returned.
+    settings : Settings, optional
+        The run's; left out, those that the state was saved with.
 
     Raises
     ------
@@ -41,36 +47,50 @@ def load_worker(data: bytes, settings: Settings) -> WorkerState:
         If the bytes are damaged, of another version, or of another rule or memory. A
         worker without state is refreshed by the server, so starting anew is safe.
     """
-    rule, memory = settings.rule_object, settings.memory_object
-    expected = {
-        "version": WORKER_VERSION,
-        "rule": rule.name,
+    arrays, meta = files.from_bytes(data)
+    what = "a worker's state"
+    if meta.get("version") != WORKER_VERSION:
+        raise CheckpointError(
+            f"cannot read {what}: its version is {meta.get('version')!r}, expected "
+            f"{WORKER_VERSION!r}"
+        )
+    try:
+        saved = Settings(**meta["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"cannot read {what}: {error!r}") from None
+    for name, value in _kind_of(settings or saved).items():
+        if (found := _kind_of(saved)[name]) != value:
+            raise CheckpointError(
+                f"cannot read {what}: its {name} is {found!r}, expected {value!r}"
+            )
+    hints: Hints = {
+        (Slot, "rule"): saved.rule_object.worker_state,
+        (Slot, "memory"): saved.memory_object.worker_state,
+    }
+    return WorkerState(*_unpacked(arrays, meta.get("state"), WorkerState, hints, what))
+
+
+def _kind_of(settings: Settings) -> dict[str, str]:
+    """Return what decides the form of a worker's state."""
+    return {
+        "rule": settings.rule_object.name,
         "memory": settings.memory,
         "server_memory": settings.server_memory,
     }
-    hints: Hints = {
-        (Slot, "rule"): rule.worker_state,
-        (Slot, "memory"): memory.worker_state,
-    }
-    arrays, meta = files.from_bytes(data)
-    for name, value in expected.items():
-        if meta.get(name) != value:
-            raise CheckpointError(
-                f"cannot read a worker's state: its {name} is {meta.get(name)!r}, "
-                f"expected {value!r}"
-            )
-    state = _unpacked(arrays, meta["state"], WorkerState, hints, "a worker's state")
-    return WorkerState(*state)
 
 
-def has_upload(data: bytes, upload_id: bytes) -> bool:
-    """Return whether a saved worker state has an upload of this id."""
+def knows(data: bytes, upload_id: bytes | None, has_model: bool) -> bool:
+    """Return whether a saved worker state has an upload, or any model, of use."""
     _, meta = files.from_bytes(data)
     try:
         slots = meta["state"]["fields"]
+        if has_model and slots["model"] is not None:
+            return True
         for name in ("committed", "pending"):
             slot = slots[name]
-            if slot is not None and slot["fields"]["id"]["hex"] == upload_id.hex():
+            if slot is None or upload_id is None:
+                continue
+            if slot["fields"]["id"]["hex"] == upload_id.hex():
                 return True
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"cannot read a worker's state: {error!r}") from None
@@ -107,6 +127,7 @@ def capture(server: "LasgServer") -> Capture:
         iterates=server.iterates.entries,
         norms=server.norm_filter.norms,
         ledger=server.ledger,
+        broadcast=server.broadcast.state(),
     )
     packer = Packer()
     meta = {
@@ -155,6 +176,7 @@ def restore(server: "LasgServer", captured: Capture, new_rate: bool = False) -> 
     server.sum = copy.deepcopy(state.sum)  # it is changed in place
     server.step_state = state.step
     server.buffer_mean.values = state.buffers
+    server.broadcast.restore(state.broadcast, state.theta, state.buffers)
     server.history = StepHistory(server.rule.d_max, state.squares)
     server.norm_filter.norms = state.norms
     server.roster = Roster(state.workers)

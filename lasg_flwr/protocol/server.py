@@ -1,6 +1,5 @@
 """The server's state machine: ask, keep what is valid, and move θ."""
 
-import secrets
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,16 +12,16 @@ from ..ledger import Ledger
 from ..memory import Upload
 from ..rules.threshold import StepHistory
 from ..vectors import F32, finite_vector, frozen
+from .broadcast import Broadcast
 from .buffers import BufferMean, dense_bytes
 from .contact import Distances, contact
 from .departures import check_key, departing
-from .messages import SESSION_BYTES, Reply, Request, upload_id
+from .messages import Reply, Request
 from .norm_filter import NormFilter
 from .refusals import Refusal, RefusedReply
 from .roster import IterateStore, Roster, WorkerRecord
 from .rounds import Kept, OpenRound, RoundReport, Verdict, decoded
-
-_KEPT = Verdict(True)
+from .versions import NO_FORM, Form
 
 
 class LasgServer:
@@ -36,12 +35,11 @@ class LasgServer:
         θ^0.
     config : LasgConfig (default: LasgConfig())
         Everything that the run is told.
-    model_bytes : int, optional
-        Length of the packed model that is sent, for the ledger; left out, that of θ
-        and the buffers.
     buffers : ndarray, shape (B,), optional
         The first values of the model's buffers (BatchNorm statistics). The server keeps
         the weighted mean of those that come along with a round's uploads.
+    form : Form, optional
+        What else the model is made of; workers that keep it get it only once.
 
     Attributes
     ----------
@@ -63,8 +61,8 @@ class LasgServer:
         theta: NDArray[Any],
         config: LasgConfig | None = None,
         *,
-        model_bytes: int | None = None,
         buffers: NDArray[Any] | None = None,
+        form: Form = NO_FORM,
     ) -> None:
         config = LasgConfig() if config is None else config
         self.config, self.settings = config, config.settings
@@ -75,7 +73,6 @@ class LasgServer:
         self.memory.check_size(assigned_codecs(self.settings.codec), size)
         self.sum = self.memory.start(size)
         self.step_state = self.step.init(size)
-        self.session = secrets.token_bytes(SESSION_BYTES)
         self.round = 0
         self.history = StepHistory(self.rule.d_max)
         self.roster = Roster()
@@ -83,13 +80,18 @@ class LasgServer:
         self.ledger = Ledger()
         self.norm_filter = NormFilter(config.norm_bound)
         self.buffer_mean = BufferMean(buffers)
-        self.model_bytes = model_bytes or self.theta.nbytes + self.buffers.nbytes
+        self.broadcast = Broadcast(self.settings, self.theta, self.buffers, form)
         self._open: OpenRound | None = None
 
     @property
     def buffers(self) -> F32:
         """The buffers that go out with θ^k, read-only."""
         return self.buffer_mean.values
+
+    @property
+    def session(self) -> bytes:
+        """Random for each life of a server process."""
+        return self.broadcast.session
 
     @property
     def threshold(self) -> float:
@@ -129,22 +131,23 @@ class LasgServer:
             Nodes to contact; the others are left alone this round.
         """
         self.check_between_rounds("open a round")
-        nodes = list(nodes)
+        nodes, broadcast, k = list(nodes), self.broadcast, self.round
         there = frozenset(connected or nodes)
-        opened = OpenRound(self.session, self.round, self.threshold, there)
-        distances = Distances(self.theta, self.iterates)
-        requests, threshold, k = [], opened.threshold, self.round
+        broadcast.turn += 1
+        opened = OpenRound(self.session, k, broadcast.turn, self.threshold, there)
+        distances = Distances(broadcast.theta, self.iterates)
+        requests, t = [], opened.threshold
         for node in nodes:
             record = self.roster.at(node)
-            force = contact(self.rule, self.memory, record, k, threshold, distances)
-            if force is None:
-                continue
-            request = self._request(record, force, threshold)
-            opened.ask(node, request, record)
-            requests.append((node, request))
+            force = contact(self.rule, self.memory, record, k, t, distances)
+            if force is not None:
+                request = self._request(node, record, force, t)
+                opened.ask(node, request, record)
+                requests.append((node, request))
         self._open = opened
         dense = dense_bytes(self.theta) + dense_bytes(self.buffers)
-        self.ledger.count_requests(len(nodes), len(requests), self.model_bytes, dense)
+        sent = [request.path_bytes for _, request in requests]
+        self.ledger.count_requests(len(nodes), sent, broadcast.packed_bytes, dense)
         return requests
 
     def receive(self, node: int, reply: Reply) -> Verdict:
@@ -158,6 +161,7 @@ class LasgServer:
             What it says.
         """
         self.ledger.uplink_bytes += len(reply.payload) + len(reply.buffers)
+        self.broadcast.heard(node, reply)
         current = self._open
         try:
             if current is None:
@@ -165,10 +169,12 @@ class LasgServer:
             self._keep(current, node, reply)
         except RefusedReply as refused:
             self.refuse(refused.reason)
+            if current is not None and refused.reason is Refusal.NO_MODEL:
+                self.broadcast.answered(node, current.drop(node), reply)
             return Verdict(False, refused.reason, str(refused))
         for kept in current.ready():
             self._apply(current, kept)
-        return _KEPT
+        return Verdict(True)
 
     def refuse(self, reason: Refusal) -> None:
         """Count a reply that was refused, also one that could not even be read."""
@@ -184,9 +190,9 @@ class LasgServer:
         LasgError
             If no round is open, or θ^{k+1} is not finite.
         """
-        if self._open is None:
-            raise LasgError("no round is open: call open_round first")
         current, self._open = self._open, None
+        if current is None:
+            raise LasgError("no round is open: call open_round first")
         for kept in current.rest():
             self._apply(current, kept)
         self.memory.settle(self.sum, self.roster.sorted)
@@ -201,31 +207,26 @@ class LasgServer:
         return current.report(moved, new_start)
 
     def leave(self, key: int) -> None:
-        """Take a worker out: it is not coming back, or not soon.
-
-        Per-worker memory subtracts its h_m; under sum-only memory its state is lost.
-        """
+        """Take a worker out: its h_m leaves S, or its state is lost (sum-only)."""
         self.check_between_rounds("remove a worker")
         self._remove(self.roster.records[key])
 
     def _remove(self, record: WorkerRecord) -> None:
         self._forget_iterate(record)
+        self.broadcast.forget(record.node)
         self.memory.remove(self.sum, record, self.roster.sorted)
 
     def _request(
-        self, record: WorkerRecord | None, force: bool, threshold: float
+        self, node: int, record: WorkerRecord | None, force: bool, threshold: float
     ) -> Request:
         first = record is None or not record.accepted
-        return Request(
-            self.settings,
-            self.session,
+        return self.broadcast.request(
+            node,
             self.round,
-            self.theta,
             threshold,
             None if record is None else record.id,
             force,
             self.settings.codec if first else self.config.later_full_codec,
-            self.buffers,
         )
 
     def _keep(self, current: OpenRound, node: int, reply: Reply) -> None:
@@ -233,17 +234,15 @@ class LasgServer:
         check_key(self.rule, self.roster, current, node, reply.key)
         upload = None if reply.kind == "skip" else self._upload(node, request, reply)
         current.keep(node, reply, upload)
+        self.broadcast.answered(node, request.path, reply)
         self.ledger.skips += upload is None
         self.ledger.gradient_evaluations += reply.gradient_evaluations
 
     def _upload(self, node: int, request: Request, reply: Reply) -> Upload:
-        vector, codec = decoded(request, reply)
+        upload = decoded(request, reply)
         buffers = self.buffer_mean.decode(reply.buffers)
-        self.norm_filter.check(reply.key, reply.kind, vector, node)
-        name = upload_id(request.accepted_id, reply)
-        return Upload(
-            reply.kind, vector, reply.payload, codec, name, self.round, buffers
-        )
+        self.norm_filter.check(reply.key, reply.kind, upload.decoded, node)
+        return upload._replace(buffers=buffers)
 
     def _apply(self, current: OpenRound, kept: Kept) -> None:
         node, reply, upload = kept
@@ -259,7 +258,7 @@ class LasgServer:
         self.memory.apply(self.sum, record, upload)
         self.buffer_mean.add(upload.buffers, record.weight)
         if self.rule.stores_iterates and record.id is not None:
-            self.iterates.retain(self.round, self.theta)
+            self.iterates.retain(self.round, self.broadcast.theta)
         record.rule = self.rule.learn(record.rule, reply.smoothness_ratio)
 
     def _new_record(self, key: int, node: int, examples: int) -> WorkerRecord:
@@ -277,6 +276,7 @@ class LasgServer:
         theta, state = self.step.finite_update(self.theta, mean, k, state)
         self.history.push(self.step.squared_length(theta, self.theta, mean))
         self.theta, self.step_state = frozen(theta), state
+        self.broadcast.move(self.theta, self.buffers, self.round)
         return True
 
     def _maybe_new_start(self) -> bool:

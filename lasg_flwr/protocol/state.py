@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 from ..ledger import Ledger
 from ..memory import Sum
 from ..vectors import F32, NO_BUFFERS
+from .holds import BroadcastState
 from .roster import StoredIterate, WorkerRecord
+from .versions import HeldModel
 
 
 class Slot(NamedTuple):
@@ -46,12 +48,18 @@ class WorkerState(NamedTuple):
     pending : Slot, optional
         A later upload that it may have accepted.
     answered : (bytes, int), optional
-        Session and round of the last request answered.
+        Session and turn of the last request answered.
+    model : HeldModel, optional
+        The version of the model that the worker holds, where downloads are coded.
+    trained : bytes, 16, optional
+        Session of the last training request answered.
     """
 
     committed: Slot | None = None
     pending: Slot | None = None
     answered: tuple[bytes, int] | None = None
+    model: HeldModel | None = None
+    trained: bytes | None = None
 
 
 @dataclass
@@ -80,6 +88,8 @@ class ServerState:
         Lengths of the last uploads, by kind and key, for the norm filter.
     ledger : Ledger
         What was sent.
+    broadcast : BroadcastState
+        θ̂, and what is known of who holds it.
     """
 
     theta: F32
@@ -92,3 +102,4 @@ class ServerState:
     iterates: dict[int, StoredIterate] = field(default_factory=dict)
     norms: dict[str, dict[int, float]] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
+    broadcast: BroadcastState = field(default_factory=BroadcastState)

@@ -2,7 +2,7 @@
 
 from functools import partial
 from math import isfinite
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,34 +18,8 @@ from ..vectors import F32, NO_BUFFERS, is_finite, largest_magnitude
 from . import buffers
 from .limits import LARGEST_VALUE
 from .messages import OLDER_KEY, Reply, ReplyKind, Request, upload_id
+from .serving import Task, is_old, no_model, served
 from .state import Slot, WorkerState
-
-
-class Task(NamedTuple):
-    """What must be computed before a request can be answered.
-
-    Attributes
-    ----------
-    request : Request
-        What is asked.
-    base : Slot, optional
-        The upload that the server builds on, if the worker has it.
-    rule : NamedTuple, optional
-        The rule's state with it; None also where the rule drops it.
-    forced : bool
-        Whether an upload is due whatever the rule says.
-    batch : object
-        ξ^k.
-    reference_point : ndarray, shape (p,), optional
-        Where a second gradient is needed.
-    """
-
-    request: Request
-    base: Slot | None
-    rule: Any
-    forced: bool
-    batch: Any
-    reference_point: F32 | None
 
 
 class LasgWorker:
@@ -80,7 +54,8 @@ class LasgWorker:
     def handle(self, request: Request) -> Reply | None:
         """Answer a request; None for one that is not newer than the last answered.
 
-        If anything fails, the state is as it was.
+        A request that leads to no model the server means is answered so, and changes
+        nothing. If anything fails, the state is as it was.
 
         Raises
         ------
@@ -90,8 +65,9 @@ class LasgWorker:
             If the oracle returns NaN or infinity.
         """
         task = self.begin(request)
-        if task is None:
-            return None
+        if task is None or isinstance(task, Reply):
+            return task
+        request = task.request
         reference = None
         if task.reference_point is not None:  # first: what an app leaves is of θ^k
             reference = self._reference_gradient(task.reference_point, task)
@@ -120,11 +96,16 @@ class LasgWorker:
             self.oracle.configure(dict(config))
         self.oracle.start_round(round_)
 
-    def begin(self, request: Request) -> Task | None:
-        """Find what the request needs: the batch, and where a second gradient."""
-        answered = self.state.answered
-        if answered and answered[0] == request.session and request.round <= answered[1]:
+    def begin(self, request: Request) -> Task | Reply | None:
+        """Find what the request needs: the model, the batch, a second gradient."""
+        if is_old(self.state.answered, request):
             return None
+        model = served(self.state.model, request)
+        if request.model is not None:
+            if model is None:
+                examples = self.oracle.num_examples
+                return no_model(request.head(), self.key, examples, self.state.model)
+            request = request._replace(theta=model.theta, buffers=model.buffers)
         size = self.oracle.size
         if size is not None and request.theta.shape != (size,):
             raise ValueError(
@@ -142,7 +123,7 @@ class LasgWorker:
         self._enter(request.round, request.config)
         batch = self.oracle.draw(self._generator(request, BATCH))
         point = rule.reference_point(state, forced)
-        return Task(request, base, state, forced, batch, point)
+        return Task(request, base, state, forced, batch, point, model)
 
     def finish(
         self,
@@ -165,7 +146,7 @@ class LasgWorker:
             self._check_finite(gradient, request)
             if reference is not None:
                 self._check_finite(reference, request)
-        answered = (request.session, request.round)
+        answered = (request.session, request.turn)
         base = task.base
         if base is not None and outcome.kept is not task.rule:
             base = base._replace(rule=outcome.kept)
@@ -178,18 +159,20 @@ class LasgWorker:
             kind, payload, memory = self._encoded(request, task.base, outcome.vector)
             reply = self._reply(task, cast(ReplyKind, kind), payload, outcome, count)
             slot = Slot(
-                upload_id(request.accepted_id, reply),
+                upload_id(request.accepted_id, reply, request.model),
                 request.round,
                 outcome.uploaded,
                 memory,
                 *self._reference(task, outcome),
             )
             committed = self.state.committed if base is None else base
-            self.state = WorkerState(committed, slot, answered)
+            self.state = WorkerState(
+                committed, slot, answered, task.model, request.session
+            )
             if values.size:
                 reply = reply._replace(buffers=buffers.encode(values))
             return reply
-        self.state = WorkerState(base, None, answered)
+        self.state = WorkerState(base, None, answered, task.model, request.session)
         return self._reply(task, "skip", b"", outcome, count)
 
     def _reference(
@@ -233,14 +216,14 @@ class LasgWorker:
 
     def _encoded(self, request: Request, base: Slot | None, vector: F32) -> Encoded:
         settings, state = request.settings, self.state
-        committed, pending, answered = state.committed, state.pending, state.answered
+        committed, pending = state.committed, state.pending
         slots: Slots[Any] = Slots(
             None if base is None else base.memory,
             None if committed is None else committed.memory,
             None if pending is None else pending.memory,
             pending is not None
             and (base is pending if base else request.accepted_id is not None),
-            answered is not None and answered[0] == request.session,
+            state.trained == request.session,
         )
         memory = settings.memory_object
         spec = settings.codec if memory.is_relative(slots) else request.full_codec
@@ -278,4 +261,6 @@ class LasgWorker:
             outcome.smoothness_ratio,
             self.oracle.num_examples,
             gradient_evaluations,
+            turn=task.request.turn,
+            holds=task.request.model,
         )

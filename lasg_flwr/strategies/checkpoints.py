@@ -96,6 +96,7 @@ class Checkpoints:
             saving.restore(server, saving.Capture(arrays, meta), new_rate)
             last_seen = {int(key): int(round_) for key, round_ in meta["last_seen"]}
             model.integers = arrays["model/integers"].tobytes()
+            server.broadcast.change_form(model.form)
         except KeyError as missing:
             raise CheckpointError(f"{self.path}: {missing} is missing") from None
         except (CheckpointError, ValueError, TypeError) as error:

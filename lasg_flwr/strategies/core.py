@@ -15,6 +15,7 @@ from ..checks import real
 from ..config import LasgConfig
 from ..errors import CompositionError
 from ..flower.release import warn_if_untested
+from ..flower.requests import Downloads
 from ..flower.traffic import Traffic
 from ..protocol import LasgServer
 from ..protocol.messages import Request
@@ -130,6 +131,7 @@ class Core(Generic[R]):
         self._connected = frozenset(nodes)
         self.departed.note(server, set(nodes))
         self.replies.failures.keep(nodes)
+        server.broadcast.keep(set(nodes) | server.roster.nodes)
         nodes.sort(key=server.roster.order)
         count = max(int(len(nodes) * fraction), minimum)
         return sample(nodes, count, server.settings.seed, server.round)
@@ -141,6 +143,18 @@ class Core(Generic[R]):
         server = self.server
         reachable = self.replies.failures.reachable(nodes, server.round)
         return server.open_round(reachable, self._connected)
+
+    def evaluate(self, nodes: list[int]) -> list[tuple[int, Request]]:
+        """Return the requests to evaluate the model that the workers hold."""
+        server = self.server
+        requests = server.broadcast.evaluate(nodes, server.round)
+        sent = [request.path_bytes for _, request in requests]
+        server.ledger.count_evaluations(sent, server.broadcast.packed_bytes)
+        return requests
+
+    def downloads(self) -> Downloads:
+        """Return the arrays of the requests to come."""
+        return Downloads(lambda: self.model.packed(self.server))
 
     def close(self) -> RoundReport:
         """Close the round: θ moves, failures count."""

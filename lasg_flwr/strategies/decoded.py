@@ -75,7 +75,7 @@ class DecodedReplies:
         try:
             request, reply = self._requests[node], records.read_reply(message.content)
             metrics = records.train_metrics(message.content)
-            if reply is None:
+            if reply is None or reply.kind == "no-model":
                 return message
             update = _update(server, request, reply, node)
         except (KeyError, LasgError):
@@ -95,7 +95,7 @@ class DecodedReplies:
 def _update(server: LasgServer, request: Request, reply: Reply, node: int) -> F32:
     """Return the h_m that a reply stands for."""
     size = request.theta.size
-    vector = None if reply.kind == "skip" else decoded(request, reply)[0]
+    vector = None if reply.kind == "skip" else decoded(request, reply).decoded
     if vector is not None and reply.kind == "full":
         return vector
     member = server.roster.at(node)

@@ -196,24 +196,16 @@ class LasgStrategy(RunnableStrategy):
         self._take_up(arrays)
         if self.fraction_train == 0.0:
             return []
-        model = self._core.model
         nodes = self._sample(
             grid, self.fraction_train, self.min_train_nodes, "configure_train"
         )
         config["server-round"] = server_round
         config.update(self._app_keys)
-        packed = records.model_record(model.packed(self.server))
-        requests = self._core.open(nodes)
-        self._decoded.open(requests)
+        due, downloads = self._core.open(nodes), self._core.downloads()
+        self._decoded.open(due)
         sent = [
-            Message(
-                content=records.train_content(
-                    request, packed, model.layout_json, config
-                ),
-                message_type=MessageType.TRAIN,
-                dst_node_id=node,
-            )
-            for node, request in requests
+            downloads.message(node, request, config, MessageType.TRAIN)
+            for node, request in due
         ]
         self._core.replies.open(sent)
         self._core.count(traffic.of_requests(sent))
@@ -245,15 +237,16 @@ class LasgStrategy(RunnableStrategy):
         if self.fraction_evaluate == 0.0 or server_round % self.evaluate_every:
             return []
         self._take_up(arrays)
-        model = self._core.model
         nodes = self._sample(
             grid, self.fraction_evaluate, self.min_evaluate_nodes, "configure_evaluate"
         )
         config["server-round"] = server_round
         config.update(self._app_keys)
-        packed = records.model_record(model.packed(self.server))
-        content = records.evaluate_content(packed, model.layout_json, config)
-        return [Message(content, node, MessageType.EVALUATE) for node in nodes]
+        downloads = self._core.downloads()
+        return [
+            downloads.message(node, request, config, MessageType.EVALUATE)
+            for node, request in self._core.evaluate(nodes)
+        ]
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -267,8 +260,11 @@ class LasgStrategy(RunnableStrategy):
                 self._core.replies.report_failure(message, message.error.reason)
                 continue
             try:
-                found = records.evaluate_metrics(message.content, self.weighted_by_key)
-                contents.append(found)
+                if self._core.replies.evaluated(self.server, message):
+                    found = records.evaluate_metrics(
+                        message.content, self.weighted_by_key
+                    )
+                    contents.append(found)
             except WireError as error:
                 self._core.replies.report_failure(message, str(error))
         metrics = self._evaluate_metrics.aggregate(contents)

@@ -35,6 +35,7 @@ from .legacy_clients import (
     EvaluateFn,
     aggregated,
     blamed,
+    counts,
     node_of,
     refuse_checkpoints,
     user_metrics,
@@ -183,14 +184,14 @@ class LegacyLasgStrategy(Strategy):
             core.model.replace(core.server, named)
         self._handed_out = list(parameters.tensors)
         proxies = self._sample(client_manager, self.fraction_fit, self.min_fit_clients)
-        packed = ndarrays_to_parameters([core.model.packed(core.server)])
+        downloads = core.downloads()
         user = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
-        requests = core.open(list(proxies))
+        due = core.open(list(proxies))
         asked = []
-        for node, request in requests:
-            config = records.train_config(request, core.model.layout_json, user)
-            asked.append((proxies[node], FitIns(packed, config)))
-        core.replies.failures.open([node for node, _ in requests])
+        for node, request in due:
+            ins = FitIns(*downloads.parameters(request, user))
+            asked.append((proxies[node], ins))
+        core.replies.failures.open([node for node, _ in due])
         core.count(traffic.of_fit_requests(ins for _, ins in asked))
         if not asked:  # Flower goes on without aggregate_fit, but θ moves all the same
             core.report(core.close(), {})
@@ -229,17 +230,16 @@ class LegacyLasgStrategy(Strategy):
         """Send the model to be evaluated."""
         if self.fraction_evaluate == 0.0:
             return []
-        server, model = self.server, self._core.model
+        core, hook = self._core, self.on_evaluate_config_fn
         proxies = self._sample(
             client_manager, self.fraction_evaluate, self.min_evaluate_clients
         )
-        hook = self.on_evaluate_config_fn
-        config: dict[str, Scalar] = {
-            **(hook(server_round) if hook else {}),
-            records.LAYOUT_KEY: model.layout_json,
-        }
-        packed = ndarrays_to_parameters([model.packed(server)])
-        return [(proxy, EvaluateIns(packed, config)) for proxy in proxies.values()]
+        user = hook(server_round) if hook else {}
+        downloads, asked = core.downloads(), []
+        for node, request in core.evaluate(list(proxies)):
+            ins = EvaluateIns(*downloads.parameters(request, user))
+            asked.append((proxies[node], ins))
+        return asked
 
     def aggregate_evaluate(
         self,
@@ -248,7 +248,8 @@ class LegacyLasgStrategy(Strategy):
         failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
     ) -> tuple[float | None, dict[str, Scalar]]:
         """Average the clients' losses, weighted by their examples."""
-        valid = [r for _, r in results if r.num_examples > 0]
+        server = self.server
+        valid = [r for p, r in results if r.num_examples > 0 and counts(server, p, r)]
         if not valid:
             return None, {}
         loss = weighted_loss_avg([(r.num_examples, r.loss) for r in valid])

@@ -5,14 +5,16 @@ from hashlib import blake2b
 from logging import INFO, WARNING
 from typing import Any
 
-from flwr.common import FitRes, MetricsAggregationFn, NDArrays, Scalar, log
+from flwr.common import EvaluateRes, FitRes, MetricsAggregationFn, NDArrays, Scalar, log
 from flwr.common.constant import ErrorCode
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
 from ..checks import quoted
+from ..errors import WireError
 from ..flower import records
 from ..flower.names import is_own
+from ..protocol import LasgServer
 from .failures import NOBODY
 
 EvaluateFn = Callable[
@@ -58,6 +60,18 @@ def blamed(
     proxy, result = failure
     code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
     return node_of(proxy.cid), result.status.message, code
+
+
+def counts(server: LasgServer, proxy: ClientProxy, result: EvaluateRes) -> bool:
+    """Return whether an evaluation was made at the model that was meant."""
+    if server.broadcast.model is None:
+        return True
+    try:
+        reply = records.read_evaluate_result(result)
+    except WireError as error:
+        log(WARNING, "lasg: node %d: %s", node_of(proxy.cid), error)
+        return False
+    return reply is not None and server.broadcast.evaluated(node_of(proxy.cid), reply)
 
 
 def aggregated(

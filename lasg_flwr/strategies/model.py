@@ -10,6 +10,7 @@ from ..config import LasgConfig
 from ..layout import Layout
 from ..protocol import LasgServer
 from ..protocol.buffers import BufferMean
+from ..protocol.versions import Form
 from ..vectors import finite_vector
 from .statistics import batch_norm_statistics, positive_vectors
 
@@ -47,13 +48,18 @@ class Model:
         self.buffers = self.layout.flatten(named, "buffer")
         self.integers = self.layout.integers(named)
 
+    @property
+    def form(self) -> Form:
+        """What is not trained."""
+        return Form(self.layout_json, self.integers)
+
     def server(self, config: LasgConfig) -> LasgServer:
         """Return a new server for this model."""
         return LasgServer(
             self.theta,
             config,
-            model_bytes=self.layout.packed_bytes,
             buffers=self.buffers,
+            form=self.form,
         )
 
     def replace(self, server: LasgServer, named: Mapping[str, NDArray[Any]]) -> None:
@@ -72,6 +78,7 @@ class Model:
         server.theta = finite_vector(theta, "theta", 1)
         server.buffer_mean = buffers
         self.integers = self.layout.integers(named)
+        server.broadcast.start_anew(server.theta, server.buffers, self.form)
 
     def turned_negative(self, server: LasgServer) -> list[str]:
         """Return the vectors that began above zero and have a value below it now.
@@ -88,8 +95,9 @@ class Model:
         return found
 
     def packed(self, server: LasgServer) -> NDArray[np.uint8]:
-        """Return the server's model as one packed array."""
-        return self.layout.pack(server.theta, server.buffers, self.integers)
+        """Return the model that workers are meant to hold, as one packed array."""
+        sent = server.broadcast
+        return self.layout.pack(sent.theta, sent.buffers, self.integers)
 
     def arrays(self, server: LasgServer) -> dict[str, NDArray[Any]]:
         """Return the server's model under its own names and dtypes."""

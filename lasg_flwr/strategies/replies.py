@@ -58,6 +58,8 @@ class Replies:
         verdict = server.receive(node, reply)
         if verdict.kept:
             self.failures.answered(node)
+        elif verdict.reason is Refusal.NO_MODEL:
+            self.failures.answered(node, valid=False)
         else:
             self.failures.about(node, verdict.detail)
         return verdict.kept
@@ -122,6 +124,20 @@ class MessageReplies(Replies):
         return reply is not None and accepts(
             server, message.metadata.src_node_id, reply
         )
+
+    def evaluated(self, server: LasgServer, message: Message) -> bool:
+        """Take what an evaluation says of the model; return whether it counts.
+
+        Raises
+        ------
+        WireError
+            If it is malformed.
+        """
+        if server.broadcast.model is None:
+            return True
+        reply = records.read_evaluation(message.content)
+        node = message.metadata.src_node_id
+        return reply is not None and server.broadcast.evaluated(node, reply)
 
     def report_failure(self, message: Message, reason: str | None) -> None:
         """Log a failure once for each node and reason, and count it."""

@@ -16,7 +16,7 @@ from lasg_flwr.codecs.assignment import (
     codec_of,
 )
 from lasg_flwr.errors import CodecSizeError
-from lasg_flwr.protocol.messages import Request
+from lasg_flwr.protocol.heads import Head, settings_from
 from lasg_flwr.protocol.saving import capture, restore
 from lasg_flwr.strategies import LasgStrategy, LegacyLasgStrategy
 from tests.problems.least_squares import least_squares
@@ -76,15 +76,14 @@ def test_more_coordinates_than_the_model_has_are_refused_once_it_is_known() -> N
 
 def test_a_request_with_too_long_a_cycle_is_no_request() -> None:
     (_, request), *_ = server_for(np.zeros(SIZE), codec=CYCLE).open_round([0])
-    fields = json.loads(request.header())
-    read = Request.from_header(json.dumps(fields), request.theta)
-    assert read.header() == request.header()
-    for name in ("full_codec", "settings"):
-        long = ";".join(["dense"] * (MAX_ENTRIES + 1))
-        changed = asdict(request.settings) | {"codec": long}
-        value = long if name == "full_codec" else changed
-        with pytest.raises(WireError, match="an assignment of 1025"):
-            Request.from_header(json.dumps(fields | {name: value}), request.theta)
+    head = request.head()
+    assert Head.from_bytes(head.to_bytes()) == head
+    long = ";".join(["dense"] * (MAX_ENTRIES + 1))
+    with pytest.raises(WireError, match="an assignment of 1025"):
+        Head.from_bytes(head._replace(full_codec=long).to_bytes())
+    changed = json.dumps(asdict(request.settings) | {"codec": long})
+    with pytest.raises(WireError, match="an assignment of 1025"):
+        settings_from(changed)
 
 
 @pytest.mark.parametrize("memory", ["error", "innovation"])

@@ -9,6 +9,7 @@ import pytest
 
 from lasg_flwr import LasgWorker, simulate
 from lasg_flwr.oracles.local import LocalSteps
+from lasg_flwr.protocol import Task
 from lasg_flwr.rules import PS, Rule
 from lasg_flwr.vectors import F32
 from tests.problems.least_squares import LeastSquares, Running, least_squares
@@ -112,11 +113,11 @@ def test_always_on_local_steps_is_local_sgd_to_the_bit() -> None:
     for k, expected in enumerate(path):
         total = np.zeros(SIZE)
         for worker, oracle in zip(workers, local, strict=True):
-            request = result.server._request(None, True, 0.0)._replace(
-                session=bytes(16), round=k, theta=theta
+            request = result.server.broadcast.request(0, k, force=True)._replace(
+                session=bytes(16), turn=k, theta=theta
             )
             task = worker.begin(request)
-            assert task is not None
+            assert isinstance(task, Task)
             total += oracle.gradient(theta, task.batch)
         theta = (theta - total / len(local)).astype(np.float32)
         assert theta.tobytes() == expected.tobytes()

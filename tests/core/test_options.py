@@ -20,7 +20,7 @@ from lasg_flwr.config import U64
 from lasg_flwr.optim import SGD, Adam, Cosine, Momentum
 from lasg_flwr.optim.schedules import Constant, Decreasing, Exponential
 from lasg_flwr.oracles import BatchSchedule, LocalSteps
-from lasg_flwr.protocol.messages import Request
+from lasg_flwr.protocol.heads import settings_from, settings_text
 from lasg_flwr.registry import spec_of
 from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Rule, rule_from
 from lasg_flwr.strategies import LasgStrategy, LegacyLasgStrategy
@@ -180,9 +180,7 @@ def test_a_rule_with_numpy_numbers_travels() -> None:
     rule = WK2(c=np.float32(1), d_max=np.int64(4))  # type: ignore[arg-type]
     config = LasgConfig(rule, seed=np.uint64(7), step=np.float32(0.5))  # type: ignore[arg-type]
     ((_, request),) = LasgServer(np.zeros(2), config).open_round([0])
-    theta: F32 = np.zeros(2, np.float32)
-    read = Request.from_header(request.header(), theta)
-    assert read.settings == config.settings
+    assert settings_from(settings_text(request.settings)) == config.settings
     assert rule_from(spec_of(rule)) == rule
 
 

@@ -13,6 +13,7 @@ from flwr.client import ClientApp
 
 from experiments.inprocess import InProcessGrid
 from lasg_flwr import WireError
+from lasg_flwr.flower import requests
 from lasg_flwr.protocol.norm_filter import NormFilter
 from lasg_flwr.strategies import LasgStrategy
 from lasg_flwr.strategies.failures import Backoff, FailureLog, Failures
@@ -121,7 +122,7 @@ def test_a_failing_node_is_left_alone_for_longer_and_longer(
     grid = _grid(one_differs(Failing))
     _strategy(fail_limit=2, rule="sgd").start(grid, initial_arrays(), 20)
     asked = [
-        json.loads(str(m.content["fitins.config"]["lasg"]))["round"]
+        requests.read_head(m.content["fitins.config"]).round  # type: ignore[arg-type]
         for m in grid.requests
         if m.metadata.dst_node_id == 993
     ]

@@ -29,6 +29,7 @@ SIZE = ORACLES[0].size
 OPTIONS: dict[str, Any] = {"rule": "wk2", "codec": "topk:k=2", "step": 0.05}
 SERVER = LasgServer(np.zeros(SIZE), LasgConfig(**OPTIONS))
 REQUEST = SERVER.open_round([0])[0][1]
+HEAD, SETTINGS = REQUEST.head(), REQUEST.settings
 
 
 def _grid(**node_config: Any) -> InProcessGrid:
@@ -82,7 +83,7 @@ def test_the_context_only_says_where_the_state_is(tmp_path: Path) -> None:
     for context in grid.contexts.values():
         (record,) = context.state.config_records.values()
         assert record["file"] in {str(f) for f in _files(tmp_path)}
-        assert record["round"] == 19
+        assert record["turn"] == 20
         assert state_store.load_state(context.state) is None
 
 
@@ -110,7 +111,7 @@ def test_a_damaged_file_is_a_refresh_with_a_warning(
             data[-1] ^= 1  # within an array: only a checksum can tell
             store.path.write_bytes(data)
             with pytest.raises(CheckpointError, match="checksum"):
-                store.load(REQUEST)
+                store.load(HEAD, SETTINGS)
 
     _, ledger = _run(grid, damage)
     assert not ledger.refused
@@ -120,20 +121,20 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     store = StateFile(tmp_path, 1, 0)
     store.write(files.to_bytes({}, {"version": 99}))
     with pytest.raises(CheckpointError, match="version is 99"):
-        store.load(REQUEST)
+        store.load(HEAD, SETTINGS)
 
 
 def test_a_new_run_finds_the_state_that_the_server_means(tmp_path: Path) -> None:
     grid = _grid(**{"lasg-state": "file", "lasg-state-dir": str(tmp_path)})
     _run(grid)
-    old = StateFile(tmp_path, 1, 0).load(REQUEST)
+    old = StateFile(tmp_path, 1, 0).load(HEAD, SETTINGS)
     assert old is not None
     committed = old.committed or old.pending
     assert committed is not None
     resumed = StateFile(tmp_path, 2, 0)
-    assert resumed.load(REQUEST) is None
-    assert resumed.load(REQUEST._replace(accepted_id=bytes(16))) is None
-    found = resumed.load(REQUEST._replace(accepted_id=committed.id))
+    assert resumed.load(HEAD, SETTINGS) is None
+    assert resumed.load(HEAD._replace(accepted_id=bytes(16)), SETTINGS) is None
+    found = resumed.load(HEAD._replace(accepted_id=committed.id), SETTINGS)
     assert found is not None
     assert found.answered == old.answered
 
@@ -216,9 +217,9 @@ def test_the_default_folder_is_the_users_state_directory(
     context = _grid().contexts[1000]
     context.node_config["lasg-state"] = "file"
     store = ContextStore(context, 0)
-    store.save(WorkerState(answered=(bytes(16), 3)), REQUEST.settings)
+    store.save(WorkerState(answered=(bytes(16), 3)), SETTINGS)
     assert _files(tmp_path / "lasg-flwr") == [store.file.path]
-    assert store.load(REQUEST) == WorkerState(answered=(bytes(16), 3))
+    assert store.load(HEAD, SETTINGS) == WorkerState(answered=(bytes(16), 3))
 
 
 def _homeless(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +287,7 @@ def test_a_folder_that_is_a_file_is_an_error_where_a_file_is_asked_for(
     context.node_config["lasg-state-dir"] = str(tmp_path / "file")
     store = ContextStore(context, 0)
     with pytest.raises(LasgError, match=r"cannot be saved: .*lasg-state-dir"):
-        store.save(WorkerState(), REQUEST.settings)
+        store.save(WorkerState(), SETTINGS)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")

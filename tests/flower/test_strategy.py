@@ -15,9 +15,10 @@ from experiments.inprocess import InProcessGrid
 from lasg_flwr import simulate
 from lasg_flwr.clients import LasgNumPyClient
 from lasg_flwr.errors import AllNodesFailedError, CompositionError
-from lasg_flwr.flower import records
+from lasg_flwr.flower import requests
 from lasg_flwr.layout import Layout
 from lasg_flwr.memory.per_worker import held_by
+from lasg_flwr.protocol.versions import Form
 from lasg_flwr.strategies import LasgResult, LasgStrategy
 from tests.problems.flower_app import (
     ORACLES,
@@ -30,6 +31,7 @@ from tests.problems.flower_app import (
 )
 from tests.problems.least_squares import LeastSquares, Running
 from tests.problems.rules import every_rule
+from tests.problems.servers import server_for
 
 pytestmark = pytest.mark.flower
 
@@ -238,8 +240,6 @@ def test_bad_arguments_are_refused_at_once() -> None:
         LasgStrategy(codec="gzip")
     with pytest.raises(ValueError, match="evaluate_every"):
         LasgStrategy(evaluate_every=0)
-    with pytest.raises(TypeError, match="config entry 'list'"):
-        run(LasgStrategy(), 1, train_config=ConfigRecord({"list": [1, 2]}))
 
 
 def test_arrays_that_are_no_record_are_refused() -> None:
@@ -296,7 +296,7 @@ def test_buffers_take_the_engines_path(rule: str) -> None:
         rule=rule,
         step=0.05,
         buffers=first,
-        model_bytes=4 * SIZE + 4 * first.size + 8,
+        form=Form(integers=bytes(8)),
     )
     found = result.arrays["layer.running_mean"].numpy()
     assert found.tobytes() == engine.server.buffers.tobytes() != first.tobytes()
@@ -348,6 +348,8 @@ def test_an_oracle_is_evaluated_with_the_servers_buffers() -> None:
     arrays: dict[str, Any] = {"w": np.zeros(SIZE, np.float32), "b.running_mean": values}
     layout = Layout.of(arrays)
     packed = layout.pack(arrays["w"], values, b"")
+    server = server_for(arrays["w"], buffers=values, form=Form(layout.to_json()))
+    ((_, request),) = server.broadcast.evaluate([0], 0)
     client = LasgNumPyClient(Evaluated(ORACLES[0]), key=0)
-    loss, _, _ = client.evaluate([packed], {records.LAYOUT_KEY: layout.to_json()})
+    loss, _, _ = client.evaluate([packed], requests.config_of(request, {}))
     assert loss == 7.0

@@ -10,7 +10,7 @@ from lasg_flwr.clients import LasgNumPyClient
 
 
 class Proxy(ClientProxy):
-    """Only ``fit`` is ever called, and only where there is a client."""
+    """Nothing is called but where there is a client."""
 
     def __init__(self, cid: str, client: LasgNumPyClient | None = None) -> None:
         super().__init__(cid)
@@ -20,10 +20,16 @@ class Proxy(ClientProxy):
         assert self.client is not None
         return self.client.to_client().fit(ins)
 
+    def evaluate(
+        self, ins: EvaluateIns, timeout: float | None, group_id: int | None
+    ) -> EvaluateRes:
+        assert self.client is not None
+        return self.client.to_client().evaluate(ins)
+
     def _none(self, *arguments: Any, **options: Any) -> Any:
         raise NotImplementedError
 
-    get_properties = get_parameters = evaluate = reconnect = _none
+    get_properties = get_parameters = reconnect = _none
 
 
 class ClientProxyOf(Proxy):

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from lasg_flwr import LasgConfig, LasgServer
 from lasg_flwr.protocol import Slot
+from lasg_flwr.protocol.versions import NO_FORM, Form
 
 
 def server_for(
@@ -14,11 +15,12 @@ def server_for(
     codec: Any = "dense",
     *,
     buffers: NDArray[Any] | None = None,
+    form: Form = NO_FORM,
     **options: Any,
 ) -> LasgServer:
     """Return a server of a config with these options."""
     config = LasgConfig(rule, codec, **options)
-    return LasgServer(theta, config, buffers=buffers)
+    return LasgServer(theta, config, buffers=buffers, form=form)
 
 
 def h_of(slot: Slot) -> Any:

@@ -44,7 +44,8 @@ def upload(
     codec = rule_codec(requests[key])
     payload = wire.encode(codec, np.ones(server.theta.size, np.float32))
     sent = encode(np.asarray(values, np.float32))
-    return Reply(server.session, server.round, key, None, "full", payload, buffers=sent)
+    reply = Reply(server.session, server.round, key, None, "full", payload)
+    return reply._replace(buffers=sent, turn=server.broadcast.turn)
 
 
 def rule_codec(request: Request) -> Dense:
@@ -214,7 +215,7 @@ def test_a_skip_cannot_carry_buffers() -> None:
     server.receive(0, upload(server, requests, 0, FIRST))
     server.close_round()
     ((_, request),) = server.open_round([0])
-    skip = Reply(server.session, 1, 0, request.accepted_id, "skip")
+    skip = Reply(server.session, 1, 0, request.accepted_id, "skip", turn=request.turn)
     loaded = skip._replace(buffers=encode(FIRST))
     assert server.receive(0, loaded).reason == "illegal skip"
     assert server.receive(0, skip).kept

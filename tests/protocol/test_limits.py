@@ -15,6 +15,7 @@ from lasg_flwr import LasgServer, WireError
 from lasg_flwr.checks import MOST_EXAMPLES
 from lasg_flwr.codecs import Dense, wire
 from lasg_flwr.protocol import buffers
+from lasg_flwr.protocol.heads import Head, settings_from, settings_text
 from lasg_flwr.protocol.limits import LARGEST_VALUE
 from lasg_flwr.protocol.messages import Reply, Request
 from lasg_flwr.protocol.saving import Capture, capture, restore
@@ -48,6 +49,7 @@ def _payload(values: Any) -> bytes:
 def _reply(request: Request, key: int, values: Any, **fields: Any) -> Reply:
     payload = _payload(values)
     reply = Reply(request.session, request.round, key, None, "full", payload)
+    reply = reply._replace(turn=request.turn)
     return reply._replace(**fields)
 
 
@@ -111,8 +113,8 @@ def test_a_number_out_of_range_is_a_bad_header_that_names_it(
     ids: dict[int, bytes | None] = {}
     for k in range(2):
         ids = {n: r.accepted_id for n, r in server.open_round([0])}
-        session = server.session
-        reply = Reply(session, k, 0, None, "full", _payload([1, 2]))
+        session, turn = server.session, server.broadcast.turn
+        reply = Reply(session, k, 0, None, "full", _payload([1, 2]), turn=turn)
         if k:
             break
         assert server.receive(0, reply).kept
@@ -162,28 +164,43 @@ SCALARS = st.one_of(FLOATS, st.integers(), st.booleans(), st.none(), st.text())
 
 
 @QUICK
+@given(data=st.binary(max_size=120), start=st.integers(0, 80))
+def test_any_head_of_a_server_is_one_or_a_wire_error(data: bytes, start: int) -> None:
+    ((_, request),) = server_for(THETA).open_round([0])
+    good = request.head().to_bytes()
+    for text in (data, good[:start] + data):
+        try:
+            read = Head.from_bytes(text)
+        except WireError:
+            continue
+        assert 0 <= read.round < 2**64
+        assert read.threshold >= 0
+        struct.pack("<Qd", read.round, read.threshold)
+
+
+@QUICK
 @given(
     name=st.sampled_from(
-        ["round", "threshold", "force", "have", "session", "settings", "full_codec"]
+        ["rule", "codec", "memory", "server_memory", "seed", "downlink", "other"]
     ),
     value=st.recursive(
         SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     ),
 )
-def test_any_request_of_a_server_is_one_or_a_wire_error(name: str, value: Any) -> None:
+def test_any_settings_of_a_server_are_some_or_a_wire_error(
+    name: str, value: Any
+) -> None:
     ((_, request),) = server_for(THETA).open_round([0])
-    fields = json.loads(request.header())
+    fields = json.loads(settings_text(request.settings))
     fields[name] = value
     try:
-        read = Request.from_header(json.dumps(fields), THETA)
+        read = settings_from(json.dumps(fields))
     except WireError:
         return
-    assert 0 <= read.round < 2**64
-    assert read.threshold >= 0
-    struct.pack("<Qd", read.round, read.threshold)
+    assert 0 <= read.seed < 2**64
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "1" * 5000])
 def test_nested_or_endless_json_is_a_wire_error(text: str) -> None:
-    with pytest.raises(WireError, match="not a request"):
-        Request.from_header(text, THETA)
+    with pytest.raises(WireError, match="not settings"):
+        settings_from(text)

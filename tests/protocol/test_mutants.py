@@ -13,12 +13,11 @@ from lasg_flwr.codecs import wire
 from lasg_flwr.memory import SumOnly
 from lasg_flwr.memory.base import accept
 from lasg_flwr.memory.sum_only import StagedSum
-from lasg_flwr.protocol import LasgWorker
-from lasg_flwr.protocol.messages import Request
+from lasg_flwr.protocol import LasgWorker, Task
+from lasg_flwr.protocol.messages import Reply, Request
 from lasg_flwr.protocol.refusals import Refusal, RefusedReply
 from lasg_flwr.protocol.roster import IterateStore
 from lasg_flwr.protocol.rounds import OpenRound
-from lasg_flwr.protocol.worker import Task
 from tests.problems.protocol.driver import play
 from tests.problems.protocol.setups import coarse_codecs
 from tests.protocol.test_hostile import Siege
@@ -36,7 +35,7 @@ def _ignore_answered(patch: Patch) -> None:
     """A worker answers a request again that it has answered before."""
     begin = LasgWorker.begin
 
-    def mutant(self: LasgWorker, request: Request) -> Task | None:
+    def mutant(self: LasgWorker, request: Request) -> Task | Reply | None:
         kept, self.state = self.state, self.state._replace(answered=None)
         try:
             return begin(self, request)

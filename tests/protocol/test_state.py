@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lasg_flwr import CheckpointError, WireError, simulate
-from lasg_flwr.config import Settings
+from lasg_flwr.config import U64, Settings
 from lasg_flwr.layout import Layout
 from lasg_flwr.optim import Adam
 from lasg_flwr.protocol import files
-from lasg_flwr.protocol.messages import Reply, Request
+from lasg_flwr.protocol.heads import Head, settings_from, settings_text
+from lasg_flwr.protocol.messages import Reply
 from lasg_flwr.protocol.saving import dump_worker, load_server, load_worker, save_server
 from lasg_flwr.random import KeyedGenerators, keyed_generator
 from lasg_flwr.vectors import squared_distance
@@ -267,40 +268,60 @@ def test_a_system_that_opens_no_folders_writes_too(
 
 
 SETTINGS = Settings("wk2", "dense", "innovation", "per-worker", 0)
-THETA = np.zeros(3, np.float32)
-REQUEST = Request(SETTINGS, bytes(16), 7, THETA, 0.1, None, True, "dense")
+HEAD = Head(bytes(16), 7, 9, 0.1, None, True, "dense", None, False)
 
 
-def test_requests_survive_their_header() -> None:
-    for request in (REQUEST, REQUEST._replace(accepted_id=b"i" * 16, threshold=1 / 3)):
-        again = Request.from_header(request.header(), THETA)
-        assert again._replace(theta=THETA) == request._replace(theta=THETA)
+def test_requests_survive_their_head() -> None:
+    for head in (
+        HEAD,
+        HEAD._replace(accepted_id=b"i" * 16, threshold=1 / 3, force=False),
+        HEAD._replace(model=b"m" * 16, has_path=True, full_codec="topk:k=1;dense"),
+        HEAD._replace(round=U64 - 1, turn=U64 - 1, threshold=float("inf")),
+    ):
+        assert Head.from_bytes(head.to_bytes()) == head
+    assert settings_from(settings_text(SETTINGS)) == SETTINGS
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    "head",
     [
-        ("version", 99),
-        ("session", "00"),
-        ("have", "zz"),
-        ("round", -1),
-        ("round", "7"),
-        ("threshold", -1.0),
-        ("threshold", None),
-        ("force", 1),
-        ("full_codec", "gzip"),
-        ("full_codec", ["dense"]),
-        ("settings", {}),
-        ("settings", {**asdict(SETTINGS), "codec": ["dense"]}),
-        ("settings", {**asdict(SETTINGS), "rule": ["wk2"]}),
-        ("extra", 1),
+        HEAD._replace(threshold=-1.0),
+        HEAD._replace(threshold=float("nan")),
+        HEAD._replace(full_codec="gzip"),
+        HEAD._replace(has_path=True),
     ],
 )
-def test_bad_request_headers_are_refused(field: str, value: Any) -> None:
-    fields = json.loads(REQUEST.header())
-    fields[field] = value
+def test_bad_heads_are_refused(head: Head) -> None:
     with pytest.raises(WireError, match="not a request of this release"):
-        Request.from_header(json.dumps(fields), THETA)
+        Head.from_bytes(head.to_bytes())
+
+
+@pytest.mark.parametrize("change", [{0: 99}, {1: 16}, {1: 0x80}, {-1: 0xFF}])
+def test_damaged_heads_are_refused(change: dict[int, int]) -> None:
+    data = bytearray(HEAD.to_bytes())
+    for place, value in change.items():
+        data[place] = value
+    with pytest.raises(WireError, match="not a request of this release"):
+        Head.from_bytes(bytes(data))
+    with pytest.raises(WireError, match="not a request of this release"):
+        Head.from_bytes(HEAD.to_bytes()[:20])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "",
+        "[" * 100_000,
+        json.dumps({**asdict(SETTINGS), "codec": ["dense"]}),
+        json.dumps({**asdict(SETTINGS), "rule": ["wk2"]}),
+        json.dumps({**asdict(SETTINGS), "downlink": "gzip"}),
+        json.dumps({**asdict(SETTINGS), "extra": 1}),
+    ],
+)
+def test_bad_settings_are_refused(text: str) -> None:
+    with pytest.raises(WireError, match="not settings of this release"):
+        settings_from(text)
 
 
 @given(st.binary(max_size=120))
@@ -312,4 +333,4 @@ def test_random_reply_headers_are_read_or_refused(header: bytes) -> None:
             reply = Reply.from_header(data, b"")
         except WireError:
             continue
-        assert reply.kind in ("skip", "innovation", "full")
+        assert reply.kind in ("skip", "innovation", "full", "no-model")

@@ -156,8 +156,8 @@ CAUGHT_BY = {
 
 
 def _without(field: str) -> Any:
-    def mutant(have: bytes | None, reply: Reply) -> bytes:
-        return upload_id(have, reply._replace(**{field: BLANK[field]}))
+    def mutant(have: bytes | None, reply: Reply, model: bytes | None) -> bytes:
+        return upload_id(have, reply._replace(**{field: BLANK[field]}), model)
 
     return mutant
 
@@ -177,7 +177,7 @@ def test_an_id_without_a_field_is_caught(
     seeds = CAUGHT_BY[field]
     assert not any(_breaks(seed) for seed in seeds)
     monkeypatch.setattr("lasg_flwr.protocol.worker.upload_id", _without(field))
-    monkeypatch.setattr("lasg_flwr.protocol.server.upload_id", _without(field))
+    monkeypatch.setattr("lasg_flwr.protocol.rounds.upload_id", _without(field))
     assert any(_breaks(seed) for seed in seeds)
 
 

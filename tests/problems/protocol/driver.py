@@ -28,11 +28,13 @@ _CRASHING = Odds(0.03, 0.6, 0.15, 0.3)
 class Driver:
     """Draws a history's events from a generator."""
 
-    def __init__(self, seed: int, **choices: Any) -> None:
+    def __init__(self, seed: int, odds: Odds | None = None, **choices: Any) -> None:
         self.rng = np.random.default_rng([seed, 0])
         setup = random_setup(self.rng, **choices)
-        self.odds = (_CALM, _ROUGH, _WILD, _CRASHING)[self.rng.integers(4)]
+        drawn = (_CALM, _ROUGH, _WILD, _CRASHING)[self.rng.integers(4)]
+        self.odds = odds or drawn
         self.history = History(setup, seed, int(self.rng.integers(1, 4)))
+        self.coded = setup.downlink != "dense"
 
     def chance(self, probability: float) -> bool:
         return bool(self.rng.random() < probability)
@@ -42,6 +44,8 @@ class Driver:
         for _ in range(rounds):
             self._between()
             self._round()
+            if self.coded:
+                self._evaluation()
         self.history.recover()
         return self.history
 
@@ -62,7 +66,9 @@ class Driver:
     def _restart(self, key: int) -> None:
         if self.chance(self.odds.restart):
             new_node = self.chance(0.4)
-            if self.chance(0.5):
+            if self.coded and self.chance(0.3):
+                self.history.lose_part(key, self.chance(0.5))
+            elif self.chance(0.5):
                 self.history.wipe(key, new_node)
             else:
                 self.history.rewind(key, new_node)
@@ -77,6 +83,17 @@ class Driver:
                 self._exchange(len(history.requests) - count + int(offset))
             self._stray()
         history.close()
+
+    def _evaluation(self) -> None:
+        """Some are asked to evaluate the model; earlier requests may come as well."""
+        history = self.history
+        if self.chance(0.5):
+            history.ask_for_evaluation(
+                [k for k in history.workers if not self.chance(0.3)]
+            )
+        for back in range(1, min(5, len(history.evaluations)) + 1):
+            if not self.chance(self.odds.lost):
+                history.evaluate(-back, self.chance(self.odds.lost))
 
     def _exchange(self, index: int) -> None:
         answer = self.history.deliver_request(index)

@@ -12,9 +12,12 @@ import numpy as np
 from lasg_flwr.codecs import wire
 from lasg_flwr.codecs.assignment import codec_of
 from lasg_flwr.protocol import LasgWorker, Slot, WorkerState
-from lasg_flwr.protocol.messages import Request
+from lasg_flwr.protocol.messages import Reply, Request
+from lasg_flwr.protocol.refusals import Refusal
 from lasg_flwr.protocol.rounds import Verdict
 from lasg_flwr.protocol.saving import Capture, capture, restore
+from lasg_flwr.protocol.serving import evaluated
+from lasg_flwr.protocol.versions import Form
 from lasg_flwr.rules import ServerRule
 from lasg_flwr.vectors import F32, F64
 from tests.problems.protocol.model import Checkpoint, Held, Known, Letter, Model, same
@@ -25,6 +28,14 @@ from tests.problems.protocol.setups import (
     Setup,
 )
 from tests.problems.servers import h_of
+
+
+def as_it_travels(request: Request) -> Request:
+    """Return a request without what stays at home where steps travel."""
+    if request.path is None:
+        return request
+    nowhere = np.full_like(request.theta, np.nan)
+    return request._replace(theta=nowhere, buffers=nowhere, form=Form("nothing"))
 
 
 class History:
@@ -46,6 +57,10 @@ class History:
         self.applied: set[tuple[bytes, int, int]] = set()
         self.is_open = False
         self.uploads = self.innovations = self.restores = 0
+        self.evaluations: list[tuple[int, Request]] = []
+        self.versions: dict[bytes, bytes] = {}
+        self.refusals: dict[int, int] = {}
+        self.paths = self.evaluated = 0
         self._next_node = 1000
         for _ in range(workers):
             self.join()
@@ -66,6 +81,12 @@ class History:
     def rewind(self, key: int, new_node: bool = False) -> None:
         """A worker restarts with its state of one step ago."""
         self._start(key, copy.deepcopy(self.earlier.get(key)), new_node)
+
+    def lose_part(self, key: int, model: bool) -> None:
+        """A worker restarts with its model, or with all but that."""
+        state = self.workers[key].state
+        lost = {"model": None} if model else {"committed": None, "pending": None}
+        self._start(key, state._replace(**lost), False)
 
     def _start(self, key: int, state: WorkerState | None, new_node: bool) -> None:
         oracle = CoarseOracle(int(self.dice.integers(1, 4)), self.dice)
@@ -88,7 +109,8 @@ class History:
         arrays, meta = capture(self.server)
         meta = json.loads(json.dumps(meta))
         model = copy.deepcopy(self.model)
-        self.checkpoints.append(Checkpoint(arrays, meta, model, self.server.theta))
+        theta, sent = self.server.theta, self.server.broadcast.theta
+        self.checkpoints.append(Checkpoint(arrays, meta, model, theta, sent))
 
     def restore(self, index: int) -> None:
         """The server dies, even within a round, and starts from a checkpoint."""
@@ -99,6 +121,7 @@ class History:
         self.model = copy.deepcopy(saved.model)
         self.asked, self.kept, self.is_open = {}, [], False
         assert same(self.server.theta, saved.theta)
+        assert same(self.server.broadcast.theta, saved.sent)
         self.check()
 
     # --- a round -----------------------------------------------------------------
@@ -123,14 +146,15 @@ class History:
         if worker is None:
             return None
         before = worker.state
-        reply = worker.handle(request)
+        reply = worker.handle(as_it_travels(request))
         if reply is None:
             assert worker.state is before
             assert before.answered is not None
-            assert before.answered >= (request.session, request.round)
+            assert before.answered >= (request.session, request.turn)
             return None
         if before.answered is not None and before.answered[0] == request.session:
-            assert request.round > before.answered[1], "a request is answered again"
+            assert request.turn > before.answered[1], "a request is answered again"
+        self._check_model(worker, before, request, reply)
         self.earlier[worker.key] = before
         self.letters.append(Letter(node, reply, request, worker, worker.state))
         return len(self.letters) - 1
@@ -141,13 +165,17 @@ class History:
         reply = letter.reply
         expected = (
             self.is_open
-            and (reply.session, reply.round) == (self.server.session, self.server.round)
+            and reply.session == self.server.session
+            and reply.kind != "no-model"
             and letter.node in self.asked
+            and reply.turn == self.asked[letter.node].turn
             and all(letter.node != k.node for k in self.kept)
             and all(reply.key != k.reply.key for k in self.kept)
         )
         verdict = self.server.receive(letter.node, reply)
         assert verdict.kept == expected, verdict
+        if verdict.reason is Refusal.NO_MODEL:
+            del self.asked[letter.node]
         if verdict.kept:
             mark = (reply.session, reply.round, reply.key)
             assert mark not in self.applied, "applied twice"
@@ -213,6 +241,77 @@ class History:
         if self.setup.sum_only:
             return np.asarray(h, np.float64)
         return np.asarray(h, np.float32)
+
+    # --- evaluation, and versions of the model -----------------------------------
+
+    def ask_for_evaluation(self, keys: list[int]) -> None:
+        """Send requests to evaluate the model, between two rounds."""
+        self.close()
+        nodes = [self.nodes[key] for key in keys]
+        broadcast = self.server.broadcast
+        self.evaluations += broadcast.evaluate(nodes, self.server.round)
+
+    def evaluate(self, index: int, lost: bool = False) -> bool | None:
+        """Deliver a request to evaluate, and its answer unless it is lost.
+
+        Returns None if the request came too late to be answered.
+        """
+        node, request = self.evaluations[index]
+        key = next((k for k, n in self.nodes.items() if n == node), None)
+        if key is None:
+            return None
+        worker = self.workers[key]
+        before, sent = worker.state, as_it_travels(request)
+        worker.state, found, reply = evaluated(before, key, sent.head(), sent)
+        if reply is None:
+            assert worker.state is before
+            return None
+        if found is None:
+            assert worker.state is before
+            assert reply.holds == (before.model and before.model.id)
+        else:
+            self.evaluated += 1
+            assert same(found.theta, request.theta), "evaluated another model"
+            assert reply.holds == request.model
+        self.earlier[key] = before
+        if lost:
+            return False
+        latest = reply.session == self.server.session
+        latest &= reply.turn == self.server.broadcast.turn
+        counted = self.server.broadcast.evaluated(node, reply)
+        assert not counted or (latest and found is not None)
+        return counted
+
+    def _check_model(
+        self, worker: LasgWorker, before: WorkerState, request: Request, reply: Reply
+    ) -> None:
+        """A gradient is at the model that the server means, or there is none."""
+        oracle, held = worker.oracle, before.model
+        assert isinstance(oracle, CoarseOracle)
+        self.paths += bool(request.path and request.path.steps)
+        if reply.kind == "no-model":
+            assert worker.state is before, "a refusal changed the state"
+            assert reply.holds == (held and held.id)
+            assert request.path is not None, "a dense model was refused"
+        else:
+            assert oracle.last is not None
+            assert same(oracle.last, request.theta), "computed at another model"
+            assert reply.holds == request.model
+        self._check_versions()
+
+    def _check_versions(self) -> None:
+        """Equal ids mean equal bits, at the server and at every worker."""
+        broadcast = self.server.broadcast
+        seen = [(broadcast.model, broadcast.theta)]
+        for worker in self.workers.values():
+            if (model := worker.state.model) is not None:
+                seen.append((model.id, model.theta))
+        for id_, theta in seen:
+            if id_ is not None:
+                bits = theta.tobytes()
+                assert self.versions.setdefault(id_, bits) == bits, "equal model ids"
+        size = sum(len(s.payload) + len(s.after) for s in broadcast.ring)
+        assert size <= broadcast.dense_bytes
 
     # --- what must hold ----------------------------------------------------------
 
@@ -280,6 +379,9 @@ class History:
         key = letter.reply.key
         if self.workers[key].state is not letter.state:
             return
+        if letter.state.model is not None:
+            hold = self.server.broadcast.holds[letter.node]
+            assert hold.id == letter.state.model.id, "a report was not heard"
         known = self.model.known[key]
         if known.last is None:
             assert self.setup.sum_only
@@ -312,9 +414,25 @@ class History:
         self.open(sorted(self.workers))
         for index in range(len(self.requests) - len(self.asked), len(self.requests)):
             answer = self.deliver_request(index)
-            assert answer is not None
-            assert self.deliver_reply(answer).kept
+            assert answer is not None, "a clean request was ignored"
+            kept = self.deliver_reply(answer).kept
+            self._note_clean(self.letters[answer].reply.key, kept)
         self.close()
+
+    def clean_evaluation(self) -> None:
+        """Evaluate at everybody, and lose nothing."""
+        self.ask_for_evaluation(sorted(self.workers))
+        count = len(self.workers)
+        for index in range(len(self.evaluations) - count, len(self.evaluations)):
+            counted = self.evaluate(index)
+            assert counted is not None, "a clean request was ignored"
+            node = self.evaluations[index][0]
+            key = next(k for k, n in self.nodes.items() if n == node)
+            self._note_clean(key, counted)
+
+    def _note_clean(self, key: int, kept: bool) -> None:
+        self.refusals[key] = 0 if kept else self.refusals.get(key, 0) + 1
+        assert self.refusals[key] < 2, "two clean exchanges in a row were refused"
 
     def recover(self) -> None:
         """All are agreed after D + 2 clean rounds, under sum-only memory 2D + 2.
@@ -323,8 +441,13 @@ class History:
         start only, at D at the latest, and waits D rounds for the next.
         """
         delay = self.setup.max_delay
-        for _ in range((2 * delay if self.setup.sum_only else delay) + 2):
+        self.refusals = {}
+        coded = self.setup.downlink != "dense"
+        rounds = (2 * delay if self.setup.sum_only else delay) + 2 + coded
+        for _ in range(rounds):
             self.clean_round()
+            if coded:
+                self.clean_evaluation()
         for key, known in self.model.known.items():
             assert self.agrees(key), f"worker {key} is not agreed"
             assert known.in_sum is known.last, f"worker {key} is not in S"

@@ -125,6 +125,7 @@ class Checkpoint:
     meta: dict[str, Any]
     model: Model
     theta: F32
+    sent: F32
 
 
 def same(a: Any, b: Any) -> bool:

@@ -14,11 +14,13 @@ from lasg_flwr.codecs import CODECS, Codec
 from lasg_flwr.codecs.coding.entropy import BytesLike
 from lasg_flwr.config import MemoryName, ServerMemoryName, Weighting
 from lasg_flwr.errors import WireError
+from lasg_flwr.protocol.broadcast import Broadcast
 from lasg_flwr.protocol.server import LasgServer
 from lasg_flwr.vectors import F32
 from tests.problems.servers import server_for
 
 SIZE = 3
+DENSE_BYTES = 300
 MAX_WORKERS = 5
 _CENTRES = np.array([[1, -1, 0], [0, 1, -1], [1, 1, 1]], np.float32)
 
@@ -72,8 +74,12 @@ class Powers(Codec):
 
 @contextmanager
 def coarse_codecs() -> Iterator[None]:
-    """Register the codecs of this module for the time of a test."""
+    """Register the codecs of this module for the time of a test.
+
+    Vectors are so short that steps would never pay; a dense model is made to cost more.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Broadcast, "dense_bytes", property(lambda self: DENSE_BYTES))
         for codec in (Coin, Powers):
             patch.setitem(CODECS.classes, codec.name, codec)
         yield
@@ -92,6 +98,7 @@ class Setup:
     lost_share: float = 0.5
     max_delay: int = 4
     c: float = 0.125
+    downlink: str = "dense"
 
     @property
     def sum_only(self) -> bool:
@@ -111,10 +118,12 @@ class Setup:
             weights=self.weights,
             full_codec=self.full_codec,
             lost_share=self.lost_share,
+            downlink=self.downlink,
         )
 
 
 RULES = ("sgd", "lag", "wk1", "wk2", "ps:smoothness=1.0", "pse")
+DOWNLINKS = ("topk:k=1", "topk:k=3", "test-powers", "sign")
 LOSSY = ("topk:k=1", "test-powers", "test-coin")
 CYCLE = "test-coin;topk:k=1;dense;topk:k=2"
 MEMORIES: dict[tuple[MemoryName, ServerMemoryName], tuple[str, ...]] = {
@@ -128,6 +137,7 @@ def random_setup(
     rng: np.random.Generator,
     rules: Sequence[str] = RULES,
     memories: Sequence[tuple[MemoryName, ServerMemoryName]] = tuple(MEMORIES),
+    downlinks: Sequence[str] = (),
 ) -> Setup:
     """Draw a setup; memories, rules and codecs are equally likely."""
     memory, server_memory = memories[int(rng.integers(len(memories)))]
@@ -143,6 +153,7 @@ def random_setup(
         lost_share=float(rng.choice([0.0, 0.4, 1.0])),
         max_delay=int(rng.integers(2, 7)),
         c=float(rng.choice([0.125, 1.25, 12.5])),
+        downlink=str(rng.choice(downlinks)) if downlinks else "dense",
     )
 
 
@@ -159,10 +170,12 @@ class CoarseOracle(Oracle):
     def __init__(self, num_examples: int, dice: np.random.Generator) -> None:
         self.num_examples = num_examples
         self._dice = dice
+        self.last: F32 | None = None
 
     def draw(self, rng: np.random.Generator) -> int:
         return int(self._dice.integers(len(_CENTRES)))
 
     def gradient(self, theta: F32, batch: int) -> F32:
+        self.last = theta
         pull = np.clip(np.rint(theta), -2, 2)
         return np.asarray(_CENTRES[batch] + pull, np.float32)

@@ -1,0 +1,141 @@
+"""What a worker makes of a request: is it new, which model is it about, what is due."""
+
+from typing import Any, NamedTuple
+
+from ..vectors import F32
+from .heads import Head
+from .messages import Reply, Request
+from .state import Slot, WorkerState
+from .versions import HeldModel, follow, model_id, setup_digest
+
+
+class Task(NamedTuple):
+    """What must be computed before a request can be answered.
+
+    Attributes
+    ----------
+    request : Request
+        What is asked.
+    base : Slot, optional
+        The upload that the server builds on, if the worker has it.
+    rule : NamedTuple, optional
+        The rule's state with it; None also where the rule drops it.
+    forced : bool
+        Whether an upload is due whatever the rule says.
+    batch : object
+        ξ^k.
+    model : HeldModel, optional
+        What the worker holds of the model from now on.
+    reference_point : ndarray, shape (p,), optional
+        Where a second gradient is needed.
+    """
+
+    request: Request
+    base: Slot | None
+    rule: Any
+    forced: bool
+    batch: Any
+    reference_point: F32 | None
+    model: HeldModel | None = None
+
+
+def is_old(answered: tuple[bytes, int] | None, request: Request) -> bool:
+    """Return whether a request is not newer than the last that was answered."""
+    return (
+        answered is not None
+        and answered[0] == request.session
+        and request.turn <= answered[1]
+    )
+
+
+def served(held: HeldModel | None, request: Request) -> HeldModel | None:
+    """Return the version of the model that a request is about.
+
+    Parameters
+    ----------
+    held : HeldModel, optional
+        What the worker has.
+    request : Request
+        What is asked.
+
+    Returns
+    -------
+    HeldModel or None
+        A model whose hash is the id that the server sent. None if it is out of reach;
+        where downloads are not coded, what the worker has, which is not used.
+    """
+    target = request.model
+    if target is None or (held is not None and held.id == target):
+        return held
+    if request.path is not None:
+        return None if held is None else follow(held, request.path, target)
+    digest = setup_digest(request.settings, request.form)
+    if model_id(digest, request.theta, request.buffers) != target:
+        return None
+    return HeldModel(
+        target, request.theta, request.buffers, request.settings, request.form
+    )
+
+
+def evaluated(
+    state: WorkerState, key: int, head: Head, request: Request | None
+) -> tuple[WorkerState, Request | None, Reply | None]:
+    """Go to the version of the model that an evaluation is about.
+
+    Parameters
+    ----------
+    state : WorkerState
+        The worker's.
+    key : int
+        The worker's.
+    head : Head
+        Of the request.
+    request : Request, optional
+        The request; None where it could not be put together for want of a model.
+
+    Returns
+    -------
+    state : WorkerState
+        To be saved.
+    request : Request or None
+        With the model to be evaluated; None if it is out of reach, or the request old.
+    reply : Reply or None
+        What to tell the server; None for an old request.
+    """
+    if request is None:
+        return state, None, no_model(head, key, 1, state.model)
+    if is_old(state.answered, request):
+        return state, None, None
+    model = served(state.model, request)
+    if model is None:
+        return state, None, no_model(head, key, 1, state.model)
+    answered = (head.session, head.turn)
+    reply = Reply(
+        head.session, head.round, key, None, "skip", turn=head.turn, holds=head.model
+    )
+    found = request._replace(theta=model.theta, buffers=model.buffers, form=model.form)
+    return state._replace(answered=answered, model=model), found, reply
+
+
+def no_model(head: Head, key: int, examples: int, held: HeldModel | None) -> Reply:
+    """Return the answer to a request that cannot be followed.
+
+    Parameters
+    ----------
+    head : Head
+        Of the request.
+    key, examples : int
+        The worker's.
+    held : HeldModel, optional
+        What the worker has instead.
+    """
+    return Reply(
+        head.session,
+        head.round,
+        key,
+        None,
+        "no-model",
+        examples=examples,
+        turn=head.turn,
+        holds=None if held is None else held.id,
+    )
