@@ -18,6 +18,7 @@ from .memory import Memory, memory_from, memory_name
 from .optim import ServerStep, step_from
 from .registry import spec_of
 from .rules import Rule, rule_from, worker_spec
+from .vectors import F32, F64, squared_distance
 
 MemoryName = Literal["innovation", "gradient", "error-feedback", "error"]
 ServerMemoryName = Literal["per-worker", "sum-only"]
@@ -209,7 +210,15 @@ class LasgConfig:
         rule = self.rule_object
         if rule.decided_by == "nobody":
             return 0.0
+        if rule.compares_gradients:
+            return rule.c
         return self.step_object.threshold_constant(rule.c)
+
+    def squared_length(self, new: F32, old: F32, gradient: F64) -> float:
+        """Return what the threshold averages of a step, see `ServerStep`."""
+        if self.rule_object.compares_gradients:
+            return squared_distance(gradient)
+        return self.step_object.squared_length(new, old, gradient)
 
     @cached_property
     def later_full_codec(self) -> str:

@@ -54,16 +54,12 @@ def _start(run: Run) -> tuple[F32, F64, Any]:
     return run.theta.astype(np.float32), np.zeros(len(run.theta)), draw
 
 
-def _threshold(
-    run: Run, path: list[F32], scale: float = 1.0, default: float = 1.0
-) -> float:
-    """Return T^k times `scale`; `path` holds θ^0, ..., θ^k."""
-    c = (default if run.c is None else run.c) / run.eta**2
+def _threshold(run: Run, path: list[F32]) -> float:
+    """Return T^k; `path` holds θ^0, ..., θ^k."""
+    c = (1.0 if run.c is None else run.c) / run.eta**2
     recent = path[-run.d_max - 1 :]
     steps = zip(recent[1:], recent[:-1], strict=True)
-    return (
-        c * scale / run.d_max * fsum(squared_distance(new, old) for new, old in steps)
-    )
+    return c / run.d_max * fsum(squared_distance(new, old) for new, old in steps)
 
 
 def _move(run: Run, theta: F32, s: F64, h: Vectors, new: Vectors) -> tuple[F32, F64]:
@@ -197,14 +193,16 @@ def vr(run: Run, growth: float = 60.0, n_max: float = 50.0, warmup: int = 3) -> 
     """Upload v iff ‖v − h[m]‖² > T, or τ ≥ D: see `lasg_flwr.rules.vr`.
 
     v is ∇ℓ(θ^k; ξ^k) with its noise reduced by what is known at the last upload's θ.
-    In the first rounds g itself is sent.
+    In the first rounds g itself is sent. T is over ‖S/M‖², which is a step over η.
     """
     theta, s, draw = _start(run)
     path, h, old, last, uploads = [theta], Vectors(), Vectors(), Rounds(), 0
     estimate, worth, noise = Vectors(), dict[int, float](), dict[int, float]()
+    squares: list[float] = []
     for k in range(run.rounds):
         scale = 0.0 if k <= warmup else min(1 + (k / growth) ** 1.5, 80.0)
-        t, new = _threshold(run, path, scale, default=0.125), Vectors()
+        c = (0.125 if run.c is None else run.c) * scale
+        t, new = c / run.d_max * fsum(squares[-run.d_max :]), Vectors()
         for m, oracle in enumerate(run.oracles):
             batch = draw(m, k)
             g, n = oracle.gradient(theta, batch), 1.0
@@ -226,6 +224,7 @@ def vr(run: Run, growth: float = 60.0, n_max: float = 50.0, warmup: int = 3) -> 
                 new[m], last[m], old[m] = sent, k, theta
                 estimate[m], worth[m] = v, min(max(n, 1.0), n_max)
         theta, s = _move(run, theta, s, h, new)
+        squares.append(squared_distance(s / len(h)))
         path.append(theta)
         uploads += len(new)
     return path[1:], uploads

@@ -274,7 +274,7 @@ class LasgServer:
             return False
         mean, k, state = self.sum.mean(), self.round, self.step_state
         theta, state = self.step.finite_update(self.theta, mean, k, state)
-        self.history.push(self.step.squared_length(theta, self.theta, mean))
+        self.history.push(self.config.squared_length(theta, self.theta, mean))
         self.theta, self.step_state = frozen(theta), state
         self.broadcast.move(self.theta, self.buffers, self.round)
         return True

@@ -121,6 +121,8 @@ class Rule(ABC, Generic[S]):
     """What the server keeps of a worker for this rule, likewise."""
     compares_with_h: ClassVar[bool] = False
     """Whether `update` is told `Seen.h`, `keeps_h` and `earlier`."""
+    compares_gradients: ClassVar[bool] = False
+    """Whether T^k is over ‖∇^{k−d}‖² under SGD as well, as under any other step."""
     stores_iterates: ClassVar[bool] = False
     """Whether the server needs θ^{k−τ} of each worker."""
 

@@ -94,6 +94,10 @@ class VR(WorkerRule[VRState]):
     variance of the sum of the gradients, as the first count again and again. Round
     `warmup` replaces each g by a v. A new worker uploads g whenever it comes.
 
+    T^k is c_k times the mean ‖∇^{k−d}‖² of ten rounds under every server step. The
+    paper's ‖θ^{k+1−d} − θ^{k−d}‖²/η_0² is the same while η is constant; as η_k falls it
+    vanishes before the gradients do, and everybody uploads what hardly counts.
+
     Two gradients a round, also when forced; the worker keeps θ_a and A.
 
     Parameters
@@ -123,6 +127,7 @@ class VR(WorkerRule[VRState]):
     server_only: ClassVar[tuple[str, ...]] = ("c", "growth")
     worker_state = VRState
     compares_with_h: ClassVar[bool] = True
+    compares_gradients: ClassVar[bool] = True
 
     c: float = 0.125
     growth: float = 60.0
