@@ -104,6 +104,23 @@ class Oracle(ABC):
             "in LocalSteps(ScheduledBatches(oracle, schedule), ...)"
         )
 
+    def halves(self, batch: Any) -> tuple[Any, Any]:
+        """Return two batches without a common example that make up `batch`.
+
+        Raises
+        ------
+        TypeError
+            If the oracle cannot; by default it can for an array of two indices or more.
+        """
+        if not isinstance(batch, np.ndarray) or batch.ndim != 1 or batch.size < 2:
+            raise TypeError(
+                f"{type(self).__name__} cannot halve this batch: draw two examples or "
+                "more, give the oracle a method halves(batch), or leave halves out of "
+                "the rule"
+            )
+        middle = batch.size // 2
+        return batch[:middle], batch[middle:]
+
     def metrics(self) -> Mapping[str, Any]:
         """Return numbers about the last gradient, sent with the reply."""
         return {}

@@ -103,6 +103,11 @@ class LocalSteps(OracleWrapper):
             self.oracle.start_round(round_ * self.steps + h)
         return self.oracle.draw(rng)
 
+    def halves(self, batch: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Halve each minibatch."""
+        first, second = zip(*map(self.oracle.halves, batch), strict=True)
+        return list(first), list(second)
+
     def gradient(self, theta: F32, batch: list[Any]) -> F32:
         """Return θ − θ_local after one local step on each minibatch."""
         local, velocity, rate = theta, None, np.float32(self._rate())

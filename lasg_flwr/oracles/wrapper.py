@@ -42,6 +42,10 @@ class OracleWrapper(Oracle):
         """Draw a batch."""
         return self.oracle.draw(rng)
 
+    def halves(self, batch: Any) -> tuple[Any, Any]:
+        """Halve a batch."""
+        return self.oracle.halves(batch)
+
     def gradient(self, theta: F32, batch: Any) -> F32:
         """Return the gradient."""
         return self.oracle.gradient(theta, batch)

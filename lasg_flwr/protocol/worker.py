@@ -91,6 +91,17 @@ class LasgWorker:
         self._enter(request.round, request.config)
         return gradient
 
+    def _changes(self, task: Task) -> tuple[F32, F32]:
+        """Return what `Seen.changes` has, from two runs on either half of the batch."""
+        point, theta, found = task.reference_point, task.request.theta, []
+        for half in self.oracle.halves(task.batch):
+            part = task._replace(batch=half)
+            old = taken(
+                self._reference_gradient(cast(F32, point), part), theta, self.key
+            )
+            found.append(taken(self._gradient(theta, part), theta, self.key) - old)
+        return found[0], found[1]
+
     def _enter(self, round_: int, config: dict[str, Any] | None) -> None:
         if config is not None:
             self.oracle.configure(dict(config))
@@ -141,6 +152,9 @@ class LasgWorker:
         seen = Seen(request.theta, request.round, gradient, reference, task.forced)
         if rule.compares_with_h:
             seen = self._with_memory(seen, task)
+        halved = rule.halves_batches and reference is not None
+        if halved:
+            seen = seen._replace(changes=self._changes(task))
         outcome = rule.update(task.rule, seen)
         if not isfinite(outcome.lhs):
             self._check_finite(gradient, request)
@@ -152,6 +166,7 @@ class LasgWorker:
             base = base._replace(rule=outcome.kept)
         due = task.forced or rule.decided_by != "worker"
         count = (1 if reference is None else 2) * self.oracle.gradients_per_call
+        count *= 2 if halved else 1
         if decide(outcome.lhs, request.threshold, due).upload:
             if values.size:
                 self._check_finite(values, request, "buffers")

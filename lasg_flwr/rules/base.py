@@ -42,6 +42,8 @@ class Seen(NamedTuple):
         Whether the memory will keep the h_m of this round's upload.
     earlier : NamedTuple, optional
         The rule's state with the worker's latest upload, which the server may not have.
+    changes : (ndarray, ndarray), optional
+        ∇ℓ(θ^k) − ∇ℓ(reference point) on either half of ξ^k, for rules that halve it.
     """
 
     theta: F32
@@ -52,6 +54,7 @@ class Seen(NamedTuple):
     h: F32 | F64 | None = None
     keeps_h: bool = False
     earlier: Any = None
+    changes: tuple[F32, F32] | None = None
 
 
 class Outcome(NamedTuple, Generic[S]):
@@ -161,6 +164,11 @@ class Rule(ABC, Generic[S]):
     def evaluates_twice(self) -> bool:
         """Whether there are rounds with gradients at two points on one batch."""
         return type(self).reference_point is not Rule.reference_point
+
+    @property
+    def halves_batches(self) -> bool:
+        """Whether `update` is told `Seen.changes`, wherever there are two gradients."""
+        return False
 
     def reference_point(self, state: S | None, forced: bool) -> F32 | None:
         """Return where a second gradient on the same batch is needed, if anywhere."""

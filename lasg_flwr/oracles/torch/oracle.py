@@ -195,6 +195,11 @@ class TorchOracle(Oracle):
         indices = rng.choice(self.num_examples, size, replace=False, shuffle=False)
         return Batch(indices, int(rng.integers(1 << 63)))
 
+    def halves(self, batch: Batch) -> tuple[Batch, Batch]:
+        """Halve the indices."""
+        first, second = super().halves(batch.indices)
+        return Batch(first, batch.seed), Batch(second, batch.seed)
+
     def gradient(self, theta: F32, batch: Batch) -> F32:
         """Return the gradient at θ on the batch, float32 and read-only.
 
@@ -284,10 +289,8 @@ class TorchOracle(Oracle):
     def _batch_loss(self, batch: Any) -> Tensor:
         loss = self.loss(*self._outputs(batch))
         if loss.numel() != 1:
-            raise ValueError(
-                f"the loss has shape {tuple(loss.shape)}, expected a scalar: use "
-                "reduction='mean'"
-            )
+            wrong = f"the loss has shape {tuple(loss.shape)}, expected a scalar"
+            raise ValueError(f"{wrong}: use reduction='mean'")
         return loss
 
 
