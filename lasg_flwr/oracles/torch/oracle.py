@@ -96,9 +96,8 @@ class TorchOracle(Oracle):
     --------
     >>> from torch.utils.data import TensorDataset
     >>> data = TensorDataset(torch.eye(3), torch.tensor([0, 1, 0]))
-    >>> oracle = TorchOracle(
-    ...     nn.Linear(3, 2), nn.functional.cross_entropy, data, batch_size=2
-    ... )
+    >>> loss = nn.functional.cross_entropy
+    >>> oracle = TorchOracle(nn.Linear(3, 2), loss, data, batch_size=2)
     >>> batch = oracle.draw(np.random.default_rng(0))
     >>> oracle.gradient(oracle.theta(), batch).shape
     (8,)
@@ -197,8 +196,8 @@ class TorchOracle(Oracle):
 
     def halves(self, batch: Batch) -> tuple[Batch, Batch]:
         """Halve the indices."""
-        first, second = super().halves(batch.indices)
-        return Batch(first, batch.seed), Batch(second, batch.seed)
+        a, b = super().halves(batch.indices)
+        return batch._replace(indices=a), batch._replace(indices=b)
 
     def gradient(self, theta: F32, batch: Batch) -> F32:
         """Return the gradient at θ on the batch, float32 and read-only.
