@@ -240,6 +240,8 @@ def test_bad_arguments_are_refused_at_once() -> None:
         LasgStrategy(codec="gzip")
     with pytest.raises(ValueError, match="evaluate_every"):
         LasgStrategy(evaluate_every=0)
+    with pytest.raises(ValueError, match=r"train_config has an entry 'lasg\.list'"):
+        run(LasgStrategy(), 1, train_config=ConfigRecord({"lasg.list": [1, 2]}))
 
 
 def test_arrays_that_are_no_record_are_refused() -> None:
