@@ -31,7 +31,14 @@ class SGD(ServerStep[Any]):
 
     def threshold_constant(self, c: float) -> float:
         """Return c/η_0²."""
-        return float(c / self.schedule(0) ** 2)
+        rate = self.schedule(0)
+        try:
+            return float(c / rate**2)
+        except (OverflowError, ZeroDivisionError):
+            raise ValueError(
+                f"a learning rate of {rate!r} leads to no threshold: its square is no "
+                "number; choose one from 1e-150 to 1e150"
+            ) from None
 
     def squared_length(self, new: F32, old: F32, gradient: F64) -> float:
         """Return ‖θ^{k+1} − θ^k‖², of the true step."""

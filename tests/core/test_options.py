@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lasg_flwr import LasgConfig, LasgServer, LasgWorker, Oracle, simulate
 from lasg_flwr.clients.numpy_client import worker_key
 from lasg_flwr.clients.state_store import ContextStore
-from lasg_flwr.codecs import QSGD, RandK, TopK, TopKQSGD, Uniform
+from lasg_flwr.codecs import ECSQ, QSGD, RandK, TopK, TopKQSGD, Uniform
 from lasg_flwr.config import U64
 from lasg_flwr.optim import SGD, Adam, Cosine, Momentum
 from lasg_flwr.optim.schedules import Constant, Decreasing, Exponential
@@ -23,7 +23,12 @@ from lasg_flwr.oracles import BatchSchedule, LocalSteps
 from lasg_flwr.protocol.heads import settings_from, settings_text
 from lasg_flwr.registry import spec_of
 from lasg_flwr.rules import LAG, PS, PSE, WK1, WK2, Rule, rule_from
-from lasg_flwr.strategies import LasgStrategy, LegacyLasgStrategy
+from lasg_flwr.strategies import (
+    LasgStrategy,
+    LazyFedAvg,
+    LegacyLasgStrategy,
+    LegacyLazyFedAvg,
+)
 from lasg_flwr.vectors import F32
 from tests.problems.least_squares import least_squares
 
@@ -41,6 +46,7 @@ REAL: dict[str, Make] = {
     "beta": lambda x: Momentum(0.1, beta=x),
     "epsilon": lambda x: Adam(0.1, epsilon=x),
     "step": lambda x: LasgConfig("sgd", step=x),
+    "step under WK2": lambda x: LasgConfig("wk2", step=x),
     "lost_share": lambda x: LasgConfig(lost_share=x),
     "norm_bound": lambda x: LasgConfig(norm_bound=x),
     "constant": Constant,
@@ -62,6 +68,10 @@ REAL: dict[str, Make] = {
     "wait_seconds": lambda x: LasgStrategy(wait_seconds=x),
     "fraction_fit": lambda x: LegacyLasgStrategy(fraction_fit=x),
     "legacy wait_seconds": lambda x: LegacyLasgStrategy(wait_seconds=x),
+    "error of ECSQ": lambda x: ECSQ(error=x),
+    "bits of ECSQ": lambda x: ECSQ(bits=x),
+    "LazyFedAvg": lambda x: LazyFedAvg(x),
+    "LegacyLazyFedAvg": lambda x: LegacyLazyFedAvg(fraction_fit=x),
 }
 """Options that 0.5 suits."""
 
@@ -83,6 +93,9 @@ WHOLE: dict[str, Make] = {
     "initial": lambda n: BatchSchedule(n),
     "key": lambda n: LasgWorker(ORACLE, n),
     "evaluate_every": lambda n: LasgStrategy(evaluate_every=n),
+    "window": lambda n: PSE(window=n),
+    "LazyFedAvg's nodes": lambda n: LazyFedAvg(min_train_nodes=n),
+    "LegacyLazyFedAvg's clients": lambda n: LegacyLazyFedAvg(min_fit_clients=n),
     "leave_after": lambda n: LasgStrategy(leave_after=n),
     "fail_limit": lambda n: LasgStrategy(fail_limit=n),
     "min_train_nodes": lambda n: LasgStrategy(min_train_nodes=n),
@@ -107,7 +120,7 @@ NO_REALS = [nan, inf, -inf, -1.0, -(10**400), True, None, "0.5", [0.5], 0.5j]
 NO_INTEGERS = [-1, 3.0, np.float64(3), True, "3", [3], nan, Fraction(7, 2)]
 MAY_BE_NONE = {
     *("c of WK2", "c of LAG", "c of PSE", "smoothness", "norm_bound"),
-    *("round_seconds", "wait_seconds"),
+    *("round_seconds", "wait_seconds", "bits of ECSQ"),
 }
 OBJECTS = (Rule, SGD, Adam, Constant, Cosine, Exponential, Decreasing, TopK, RandK)
 
