@@ -255,7 +255,7 @@ class LegacyLasgStrategy(Strategy):
         loss = weighted_loss_avg([(r.num_examples, r.loss) for r in valid])
         metrics: dict[str, Scalar] = {}
         if self.evaluate_metrics_aggregation_fn:
-            pairs = [(r.num_examples, r.metrics) for r in valid]
+            pairs = [(r.num_examples, user_metrics(r)) for r in valid]
             metrics = aggregated(self.evaluate_metrics_aggregation_fn, pairs)
         found = {"loss": loss, **metrics}
         self._core.note("evaluate_metrics", server_round, found)

@@ -85,8 +85,8 @@ def aggregated(
         return {}
 
 
-def user_metrics(result: FitRes) -> dict[str, Scalar]:
-    """Return a client's metrics without this package's."""
+def user_metrics(result: FitRes | EvaluateRes) -> dict[str, Scalar]:
+    """Return a client's metrics without this package's, and without odd ones."""
     found = records.plain_metrics(result.metrics)
     return {name: value for name, value in found.items() if not is_own(name)}
 

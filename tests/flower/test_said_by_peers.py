@@ -16,6 +16,8 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.client import ClientApp
+from flwr.common import Code, EvaluateRes, Status, ndarrays_to_parameters
+from flwr.server.client_manager import SimpleClientManager
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,10 +26,11 @@ from lasg_flwr.checks import quoted
 from lasg_flwr.clients import lasg_mod
 from lasg_flwr.flower import metrics, traffic
 from lasg_flwr.flower.metrics import numbers, sorted_out, without_odd_ones
-from lasg_flwr.strategies import LasgStrategy
+from lasg_flwr.strategies import LasgStrategy, LegacyLasgStrategy
 from lasg_flwr.strategies.failures import FailureLog, Failures
 from tests.problems.flower_app import ORACLES, client_fn, client_fn_of, initial_arrays
 from tests.problems.least_squares import LeastSquares
+from tests.problems.legacy_proxy import Proxy
 
 pytestmark = pytest.mark.flower
 QUICK = settings(derandomize=True, database=None, deadline=None, max_examples=200)
@@ -328,3 +331,22 @@ def test_rubbish_does_not_count_towards_the_share_of_replies() -> None:
     result = strategy.start(grid, initial_arrays(), 5)
     assert result.ledger.uploads == 5 * 2
     assert result.ledger.refused["malformed"] == 5 * 2
+
+
+def test_the_older_strategy_takes_no_odd_metrics_either() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def aggregate(pairs: Any) -> dict[str, Any]:
+        seen.extend(told for _, told in pairs)
+        return {"loss": 1.0}
+
+    status = Status(Code.OK, "")
+    odd: dict[str, Any] = {"good": 0.5, "huge": 2**70, "a\n": 1, "x" * 10**6: 1}
+    strategy = LegacyLasgStrategy(
+        step=0.05, wait_seconds=0, evaluate_metrics_aggregation_fn=aggregate
+    )
+    zeros = ndarrays_to_parameters([np.zeros(3, np.float32)])
+    strategy.configure_fit(1, zeros, SimpleClientManager())
+    result = EvaluateRes(status, 0.5, 3, odd)
+    strategy.aggregate_evaluate(1, [(Proxy("1"), result)], [])
+    assert seen == [{"good": 0.5}]
