@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 Effort = Literal["one-run", "two-runs"]
 
-UPLOADS = "ecsq:error=0.3"
-"""How updates of an app are coded."""
+CODED = "ecsq:error=0.3"
+"""How updates of an app, and steps of the server's model, are coded."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "one-run": {"rule": "sgd", "memory": "error-feedback"},
@@ -44,5 +44,6 @@ def settings_for(effort: Effort, options: Mapping[str, Any]) -> dict[str, Any]:
         )
     if options.get("config") is not None:
         return dict(options)
-    chosen = {"codec": UPLOADS, "step": 1.0, "weights": "examples", **SETTINGS[effort]}
+    coded = {"codec": CODED, "downlink": CODED}
+    chosen = {**coded, "step": 1.0, "weights": "examples", **SETTINGS[effort]}
     return {**chosen, **options}

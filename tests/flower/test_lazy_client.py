@@ -20,6 +20,7 @@ from tests.problems.mod_apps import ORACLES, SIZE
 pytestmark = pytest.mark.flower
 
 NODES = 3
+DENSE: Any = {"codec": "dense", "downlink": "dense"}
 
 
 class Trainer(NumPyClient):
@@ -87,7 +88,7 @@ def test_dense_uploads_give_fedavgs_model() -> None:
         FedAvg(on_fit_config_fn=rate), [Trainer(i).to_client() for i in range(NODES)]
     )
     strategy = lazy(
-        codec="dense",
+        **DENSE,
         fit_metrics_aggregation_fn=lambda pairs: {"rates": str(pairs[0][1])},
     )
     trainers = [Trainer(i) for i in range(NODES)]
@@ -100,7 +101,7 @@ def test_dense_uploads_give_fedavgs_model() -> None:
 
 def test_two_runs_skip() -> None:
     with pytest.warns(UserWarning, match="use c <= 4"):
-        strategy = lazy(effort="two-runs", rule="wk2:c=1e9", codec="dense")
+        strategy = lazy(effort="two-runs", rule="wk2:c=1e9", **DENSE)
     trainers = [Trainer(i) for i in range(NODES)]
     run(strategy, [lasg_client(client, key=i) for i, client in enumerate(trainers)])
     assert strategy.ledger.skips == 5 * NODES
@@ -120,7 +121,7 @@ def test_a_client_that_fails_says_why_and_the_others_go_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clients = [lasg_client(Trainer(0)), lasg_client(Trainer(1, arrays=1))]
-    strategy = lazy()
+    strategy = lazy(downlink="dense")  # so that clients evaluate θ itself
     with caplog.at_level(logging.WARNING, logger="flwr"):
         run(strategy, [*clients, lasg_client(Raising(2))], 2)
     assert strategy.ledger.uploads == 2
@@ -161,7 +162,7 @@ def test_what_is_not_trained_is_passed_on() -> None:
 
 
 def test_message_bytes_are_counted() -> None:
-    strategy = lazy(codec="dense")
+    strategy = lazy(**DENSE)
     run(strategy, [lasg_client(Trainer(i)) for i in range(NODES)], 2)
     ledger = strategy.ledger
     assert 0 < ledger.uplink_bytes < ledger.uplink_message_bytes < 2_500

@@ -30,6 +30,7 @@ from tests.problems.mod_apps import SIZE, mine
 pytestmark = pytest.mark.flower
 
 NODES = 4
+DENSE: Any = {"codec": "dense", "downlink": "dense"}
 
 
 def record(values: Any) -> ArrayRecord:
@@ -112,7 +113,7 @@ def test_the_older_one_takes_what_the_older_fedavg_takes() -> None:
 
 
 def test_dense_uploads_give_fedavgs_model_and_metrics() -> None:
-    plain, lazy = run(FedAvg()), run(LazyFedAvg(codec="dense"))
+    plain, lazy = run(FedAvg()), run(LazyFedAvg(**DENSE))
     np.testing.assert_allclose(w(lazy), w(plain), rtol=1e-5, atol=1e-6)
     assert np.abs(w(plain)).max() > 0.1
     for name in ("train_metrics_clientapp", "evaluate_metrics_clientapp"):
@@ -213,7 +214,7 @@ class PlainHalving(FedAvg):
 
 
 def test_arrays_that_a_subclass_changes_are_honoured() -> None:
-    plain, strategy = run(PlainHalving()), Halving(codec="dense")
+    plain, strategy = run(PlainHalving()), Halving(**DENSE)
     result = run(strategy)
     np.testing.assert_allclose(w(result), w(plain), rtol=1e-5, atol=1e-6)
     assert len(strategy.seen) == 6
@@ -226,7 +227,7 @@ def test_arrays_that_a_subclass_changes_are_honoured() -> None:
 
 def test_a_skipping_worker_is_seen_with_what_the_server_holds() -> None:
     with pytest.warns(UserWarning, match="use c <= 4"):
-        strategy = Halving(effort="two-runs", rule="wk2:c=1e9", codec="dense")
+        strategy = Halving(effort="two-runs", rule="wk2:c=1e9", **DENSE)
     result = run(strategy, 3)
     assert result.ledger.skips > 0
     assert [len(replies) for replies in strategy.seen] == [NODES] * 3
@@ -246,7 +247,7 @@ def test_a_subclass_may_aggregate_by_itself() -> None:
     class PlainMedian(FedAvg):
         aggregate_train: Any = OwnMean.aggregate_train
 
-    plain, lazy = run(PlainMedian()), run(OwnMean(codec="dense"))
+    plain, lazy = run(PlainMedian()), run(OwnMean(**DENSE))
     np.testing.assert_allclose(w(lazy), w(plain), rtol=1e-5, atol=1e-6)
 
 
@@ -302,7 +303,7 @@ class OwnLoop(LazyFedAvg):
 
 def test_a_subclass_may_have_a_loop_of_its_own() -> None:
     grid = InProcessGrid(least_squares_app(lasg_mod), NODES)
-    arrays = OwnLoop(codec="dense").start(grid, start_arrays())
+    arrays = OwnLoop(**DENSE).start(grid, start_arrays())
     plain = run(PlainHalving(), 3)
     np.testing.assert_allclose(arrays["w"].numpy() * 2, w(plain), rtol=1e-5)
 

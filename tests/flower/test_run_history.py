@@ -10,7 +10,7 @@ from experiments.inprocess import InProcessGrid
 from lasg_flwr.clients import lasg_mod
 from lasg_flwr.history import read_log
 from lasg_flwr.strategies import LazyFedAvg
-from tests.flower.test_lazy_fedavg import NODES, least_squares_app, start_arrays
+from tests.flower.test_lazy_fedavg import DENSE, NODES, least_squares_app, start_arrays
 
 pytestmark = pytest.mark.flower
 
@@ -24,7 +24,7 @@ def on_the_server(server_round: int, arrays: ArrayRecord) -> MetricRecord | None
 def test_result_and_log_agree(evaluate_fn: Any, tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     grid = InProcessGrid(least_squares_app(lasg_mod), NODES)
-    strategy = LazyFedAvg(log_file=path, codec="dense")
+    strategy = LazyFedAvg(log_file=path, **DENSE)
     result = strategy.start(grid, start_arrays(), 6, evaluate_fn=evaluate_fn)
     rows = result.history.rows
     assert [row.round for row in rows] == list(range(1, 7))
