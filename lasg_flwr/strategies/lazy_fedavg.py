@@ -15,10 +15,10 @@ class LazyFedAvg(LasgStrategy):
     """Federated averaging of coded updates; the app keeps training as it does.
 
     θ^{k+1} = θ^k − Σ n_m ĥ_m / Σ n_m over the workers that replied, where ĥ_m is what
-    worker m's coded update u_m = θ̂^k − θ_m decodes to, and n_m its present number of
-    examples. What coding leaves out of u_m goes into the worker's next upload. The model
-    goes down as coded steps of θ̂, which follows θ. With ``codec="dense"`` and
-    ``downlink="dense"`` that is `FedAvg`, to rounding.
+    worker m's coded update u_m decodes to (the model that it got, minus what it made of
+    it), and n_m its present number of examples. What coding leaves out of u_m goes into
+    the worker's next upload; the model goes down as coded steps. With ``codec="dense"``
+    and ``downlink="dense"`` that is `FedAvg`, to rounding.
 
     The first ten parameters are those of Flower's `FedAvg`, in its order.
 
