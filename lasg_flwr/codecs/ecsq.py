@@ -45,8 +45,8 @@ class ECSQ(Codec):
     - levels: *quantizer*; *coded*(p);
     - sparse: *quantizer*; uint32 k; *indices*(k) of what is not 0; *coded*(k) of those.
 
-    *Quantizer*: 3 bytes Δ (a float32 without its lowest byte), uint8 n, n int8 offsets
-    in units of 1/128, the last one for all m >= n. *Indices*:
+    *Quantizer*: Δ (the upper 3 bytes of a float32, 2 where p < 512), uint8 n, n int8
+    offsets in units of 1/128, the last one for all m >= n. *Indices*:
     `lasg_flwr.codecs.coding.indices`. *Coded*: `lasg_flwr.codecs.coding.rans`.
 
     Parameters
@@ -130,7 +130,7 @@ class ECSQ(Codec):
         """
         top, best = float(given.values[-1]) * 1.01, None
         for turn in range(_TRIES):
-            quantizer = quantized.on_the_wire(quantizer)
+            quantizer = quantized.on_the_wire(quantizer, x.size)
             if not quantized.fits(top, quantizer):
                 return best
             made = quantized.quantize(x, quantizer)
@@ -182,7 +182,8 @@ def _body(quantizer: Quantizer, made: Quantized) -> bytes:
     symbols, counts = made.symbols, history.count(made.symbols)
     nonzero = symbols.size - int(counts[0])
     top = int(np.flatnonzero(counts)[-1] + 1) >> 1
-    head = quantized.head_of(quantizer._replace(offsets=quantizer.offsets[: top or 1]))
+    quantizer = quantizer._replace(offsets=quantizer.offsets[: top or 1])
+    head = quantized.head_of(quantizer, symbols.size)
     long = symbols[symbols >= FIRST_LONG] if made.long.size else symbols[:0]
     rest = alphabet.pack_rest(long, made.long)
     coded = rans.encode(history.classify(symbols, counts), rest)
@@ -204,13 +205,13 @@ def _body(quantizer: Quantizer, made: Quantized) -> bytes:
 
 
 def _decode_levels(data: U8, x: F32) -> None:
-    quantizer, used = quantized.read_head(data)
+    quantizer, used = quantized.read_head(data, x.size)
     symbols, rest = rans.decode(data[used:], x.size)
     quantized.restore(symbols, rest, quantizer, x)
 
 
 def _decode_sparse(data: U8, x: F32) -> None:
-    quantizer, used = quantized.read_head(data)
+    quantizer, used = quantized.read_head(data, x.size)
     k = int.from_bytes(data[used : used + 4].tobytes(), "little")
     if not 1 <= k <= x.size:
         raise WireError(f"{k} of {x.size} coordinates are said not to be zero")

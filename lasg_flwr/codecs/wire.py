@@ -36,7 +36,7 @@ the p codes of b bits, packed least significant bit first, in that coding: see
 `lasg_flwr.codecs.coding.entropy` and, for 2, `lasg_flwr.codecs.coding.range_coder`.
 *Indices*(k) are one byte b, ⌈⌈k/32⌉/2⌉ bytes of Rice parameters, then remainders and
 quotients of the gaps: see `lasg_flwr.codecs.coding.indices`. *Quantizer* is the upper
-3 bytes of a float32 step, uint8 n, n int8 offsets of levels in units of step/128.
+3 bytes (2 where p < 512) of a float32 step, uint8 n, n int8 offsets in step/128.
 *Coded*(k) are k levels: see `lasg_flwr.codecs.coding.rans`. What a code means, each
 codec's docstring says. Tags from 128 on belong to codecs from outside this package, see
 `lasg_flwr.register`.

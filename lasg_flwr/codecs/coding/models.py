@@ -131,7 +131,8 @@ def fit(counts: I64, share: int, most: int = 16) -> tuple[Models, bytes]:
     for number, group in enumerate(groups):
         of_class[group] = number
     out = BitWriter()
-    out.put(len(groups) - 1, 4)
+    if most > 1:
+        out.put(len(groups) - 1, 4)
     _put_edges(out, [group[0] for group in groups[1:]])
     rows, last = [], 1
     for group in groups:
@@ -154,7 +155,7 @@ def read(data: NDArray[np.uint8], share: int, most: int) -> tuple[Models, int]:
         If `data` does not begin with such a table.
     """
     source = BitReader(data)
-    count = source.take(4) + 1
+    count = source.take(4) + 1 if most > 1 else 1
     if count > most:
         raise WireError(f"{count} sets of frequencies for a vector so short")
     of_class = np.zeros(CLASSES, np.uint8)

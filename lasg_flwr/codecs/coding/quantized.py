@@ -13,12 +13,10 @@ from . import threads
 from .backend import deadzone_for
 from .kernels import MOST_FLOAT, U8, long_values
 from .magnitudes import Quantizer
-from .symbols import DIRECT, FIRST_LONG, MOST
+from .symbols import DIRECT, FIRST_LONG, MOST, SHORT
 
 _UNIT = 128
 _MOST_OFFSETS = 15
-_DROPPED = 8
-"""Bits of Δ's float32 that the payload does without."""
 
 
 class Quantized(NamedTuple):
@@ -40,22 +38,29 @@ class Quantized(NamedTuple):
     energy: float
 
 
-def on_the_wire(quantizer: Quantizer) -> Quantizer:
-    """Return the quantizer with a step Δ that 24 bits hold, rounded down."""
+def _step_bytes(size: int) -> int:
+    """Return how many of the upper bytes of Δ's float32 are in the payload."""
+    return 2 if size < SHORT else 3
+
+
+def on_the_wire(quantizer: Quantizer, size: int) -> Quantizer:
+    """Return the quantizer with a step Δ that the payload can hold, rounded down."""
+    dropped = 32 - 8 * _step_bytes(size)
     step = np.float32(min(quantizer.step, MOST_FLOAT)).view(np.uint32)
-    cut = (int(step) >> _DROPPED) << _DROPPED
+    cut = (int(step) >> dropped) << dropped
     return quantizer._replace(step=float(np.uint32(cut).view(np.float32)))
 
 
-def head_of(quantizer: Quantizer) -> bytes:
-    """Return Δ in 3 bytes, the number of offsets, and the offsets."""
-    bits = int(np.float32(quantizer.step).view(np.uint32)) >> _DROPPED
+def head_of(quantizer: Quantizer, size: int) -> bytes:
+    """Return Δ, the number of offsets, and the offsets, for p = `size`."""
+    width = _step_bytes(size)
+    bits = int(np.float32(quantizer.step).view(np.uint32)) >> (32 - 8 * width)
     count = len(quantizer.offsets)
     packed = struct.pack(f"<B{count}b", count, *quantizer.offsets)
-    return bits.to_bytes(3, "little") + packed
+    return bits.to_bytes(width, "little") + packed
 
 
-def read_head(data: U8) -> tuple[Quantizer, int]:
+def read_head(data: U8, size: int) -> tuple[Quantizer, int]:
     """Undo `head_of`; return the quantizer, and the bytes that it took.
 
     Raises
@@ -63,16 +68,18 @@ def read_head(data: U8) -> tuple[Quantizer, int]:
     WireError
         If there is no step above 0, or no offset.
     """
-    raw = data[: 4 + _MOST_OFFSETS].tobytes()
-    count = raw[3] if len(raw) > 3 else 0
-    if not 1 <= count <= _MOST_OFFSETS or len(raw) < 4 + count:
+    width = _step_bytes(size)
+    raw = data[: width + 1 + _MOST_OFFSETS].tobytes()
+    count = raw[width] if len(raw) > width else 0
+    used = width + 1 + count
+    if not 1 <= count <= _MOST_OFFSETS or len(raw) < used:
         raise WireError(f"{count} offsets of levels, or a body cut short")
-    bits = int.from_bytes(raw[:3], "little") << _DROPPED
+    bits = int.from_bytes(raw[:width], "little") << (32 - 8 * width)
     step = float(np.uint32(bits).view(np.float32))
     if not 0.0 < step < np.inf:
         raise WireError(f"a step of {step}: expected a number above 0")
-    offsets = struct.unpack_from(f"<{count}b", raw, 4)
-    return Quantizer(step, 0.0, offsets), 4 + count
+    offsets = struct.unpack_from(f"<{count}b", raw, width + 1)
+    return Quantizer(step, 0.0, offsets), used
 
 
 def table_of(quantizer: Quantizer) -> F64:

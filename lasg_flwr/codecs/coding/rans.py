@@ -7,7 +7,7 @@ and by threads, with the same bytes on any machine. Duda (2013), Giesen (2014).
 
 | bytes | content |
 |---|---|
-| 1 | k, at most 16 |
+| 1 | k, at most 16; left out where p < 512, as k = 0 |
 | 1 | share of positive numbers among those other than zero, in units of 1/255 |
 | … | table of frequencies, see `models` |
 | 4·(groups − 1) | words in each group but the last |
@@ -31,18 +31,20 @@ from .history import MOST_LANES, STEPS, Classified, segment_of
 from .kernels import U8, U16
 from .models import STRIDE, Models
 from .rans_loops import LOWEST
+from .symbols import SHORT
 
 I64 = NDArray[np.int64]
 
 GROUP = 32
-_HEAD = 2
 
 
 def encode(given: Classified, rest: bytes) -> bytes:
     """Return the bytes of symbols, and of what long ones leave out."""
     most = models.most_for(given.symbols.size)
     fitted, table = models.fit(given.tokens, given.share, most)
-    head = bytes([given.lanes.bit_length() - 1, given.share]) + table
+    power = given.lanes.bit_length() - 1
+    short = given.symbols.size < SHORT
+    head = bytes([given.share] if short else [power, given.share]) + table
     if not given.symbols.size:
         return head + rest
     states = np.full(given.lanes, LOWEST, np.int64)
@@ -109,14 +111,15 @@ def decode(data: U8, size: int) -> tuple[U8, U8]:
     WireError
         If `data` is not of this form.
     """
-    if data.size < _HEAD:
+    begin = 1 if size < SHORT else 2
+    if data.size < begin:
         raise WireError(f"{data.size} bytes of coded levels: the payload was cut short")
-    power, share = int(data[0]), int(data[1])
+    power, share = 0 if size < SHORT else int(data[0]), int(data[begin - 1])
     lanes = 1 << min(power, 31)
     if power > MOST_LANES or lanes > max(1, size) or size > lanes * STEPS:
         raise WireError(f"2^{power} lanes for {size} levels")
-    fitted, used = models.read(data[_HEAD:], share, models.most_for(size))
-    at = _HEAD + used
+    fitted, used = models.read(data[begin:], share, models.most_for(size))
+    at = begin + used
     if not size:
         return np.zeros(0, np.uint8), data[at:]
     segment = segment_of(size, lanes)

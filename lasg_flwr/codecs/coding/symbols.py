@@ -22,6 +22,9 @@ MOST = (1 << 27) - 1
 FIRST_LONG = 2 * DIRECT - 1
 """The first symbol that leaves bits out."""
 
+SHORT = 512
+"""Vectors shorter than this do without what they hardly need in a payload."""
+
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
 
