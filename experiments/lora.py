@@ -110,6 +110,8 @@ def add_adapters(model: Any, rank: int) -> None:
 class AdapterOracle(Oracle):
     """θ − θ_local of H steps of AdamW on one role's text; θ is all adapters."""
 
+    num_examples: int
+
     def __init__(self, model: Any, x: Any, y: Any, size: Size, rounds: int) -> None:
         self.model, self.x, self.y, self.study = model, x, y, size
         self.adapters = [p for p in model.parameters() if p.requires_grad]
@@ -186,7 +188,7 @@ def _pretrain(
     for _ in range(size.pretraining):
         at = choice(others, 32)
         steps.zero_grad()
-        cross_entropy(model(x[at]), y[at]).backward()
+        cross_entropy(model(x[at]), y[at]).backward()  # type: ignore[no-untyped-call]
         steps.step()
 
 

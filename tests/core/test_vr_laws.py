@@ -135,7 +135,8 @@ def errors_of_runs(c: float, runs: int, rounds: int) -> tuple[F64, F64, float]:
     rule, zero = VR(warmup=0), np.zeros(P)
     found_v, found_h, worth = [], [], []
     for _ in range(runs):
-        state, h = None, zero.astype(np.float32)
+        state: VRState | None = None
+        h = zero.astype(np.float32)
         for k in range(rounds):
             theta = zero.copy()
             theta[:2] = 1.0, 0.05 * k
