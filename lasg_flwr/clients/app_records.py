@@ -141,11 +141,15 @@ def _app_examples(metrics: dict[str, Any], weight: str) -> int:
 
 
 def fit_result(
-    arrays: list[NDArray[Any]], examples: int, metrics: Mapping[str, Any]
+    arrays: list[NDArray[Any]],
+    examples: int,
+    metrics: Mapping[str, Any],
+    short: bool = False,
 ) -> RecordDict:
     """Return a training reply with the records that a NumPyClient's has.
 
-    Metrics that are lists of numbers, which its API lacks, have one of their own.
+    Metrics that are lists of numbers, which its API lacks, have one of their own. A
+    short reply lacks status and number of examples, which its header has too.
     """
     nothing = Array(dtype="", shape=(), stype=SType.NUMPY, data=b"")
     packed = {"0": Array(arrays[0])} if arrays else {"_empty": nothing}
@@ -154,11 +158,12 @@ def fit_result(
     content = RecordDict(
         {
             "fitres.parameters": ArrayRecord(packed),
-            "fitres.num_examples": MetricRecord({"num_examples": examples}),
             "fitres.metrics": ConfigRecord(scalars),
-            "fitres.status": ConfigRecord({"code": 0, "message": "Success"}),
         }
     )
+    if not short or records.HEADER_KEY not in metrics:
+        content["fitres.num_examples"] = MetricRecord({"num_examples": examples})
+        content["fitres.status"] = ConfigRecord({"code": 0, "message": "Success"})
     if lists:
         content[records.LISTS_KEY] = MetricRecord(lists)
     return content

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from flwr.app import ConfigRecord, Context, Message, MessageType
 
 from ..flower import records
+from ..flower.names import SHORT_KEY
 from . import app_records
 from .app_oracle import AppOracle, CallNext
 from .exchange import arrays_of, model_to_evaluate, trained
@@ -82,7 +83,8 @@ def _train(message: Message, context: Context, call_next: CallNext) -> Message:
         _hidden(context),
         with_lists=True,
     )
-    return Message(app_records.fit_result(*made), reply_to=message)
+    short = config.get(SHORT_KEY) is True
+    return Message(app_records.fit_result(*made, short), reply_to=message)
 
 
 def _evaluate(message: Message, context: Context, call_next: CallNext) -> Message:

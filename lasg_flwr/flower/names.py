@@ -19,6 +19,8 @@ APP_CONFIG_KEY = "lasg.app-config"
 """In a request's config: how the records of the app are called."""
 APP_WEIGHT_KEY = "lasg.app-weight"
 """Likewise: which metric of the app's reply is the weight of its update."""
+SHORT_KEY = "lasg.short"
+"""Likewise: the server does without the records that its older API insists on."""
 ARRAYS_KEY = "arrays"
 CONFIG_KEY = "config"
 EXAMPLES_KEY = "num-examples"
@@ -66,9 +68,10 @@ def check_config(config: Mapping[str, Any], what: str) -> None:
     ValueError: train_config has an entry 'lasg': ...
     """
     for name in config:
-        if (
-            is_own(name) or name in _TOLD
-        ) and name not in USUAL:  # those are left there by an earlier start
+        if (is_own(name) or name in _TOLD) and name not in (
+            *USUAL,
+            SHORT_KEY,
+        ):  # an earlier start left those
             raise ValueError(
                 f"{what} has an entry {quoted(name)!r}: {OWN!r}, names that begin with "
                 f"'{OWN}.', and {', '.join(_TOLD)} are this package's own; choose "

@@ -203,7 +203,10 @@ def is_update(content: RecordDict) -> bool:
 
 def train_metrics(content: RecordDict) -> RecordDict:
     """Return a reply's own metrics in the form that aggregation functions expect."""
-    return _metrics(content, "fitres", {})
+    if "fitres.num_examples" in content.metric_records:
+        return _metrics(content, "fitres", {})
+    reply = read_reply(content)  # a short one
+    return _metrics(content, "fitres", {}, None if reply is None else reply.examples)
 
 
 def evaluate_metrics(
@@ -228,9 +231,14 @@ def evaluate_metrics(
 
 
 def _metrics(
-    content: RecordDict, prefix: str, values: dict[str, float | int]
+    content: RecordDict,
+    prefix: str,
+    values: dict[str, float | int],
+    examples: int | None = None,
 ) -> RecordDict:
-    examples = field(content.metric_records, f"{prefix}.num_examples", "num_examples")
+    if examples is None:
+        record = f"{prefix}.num_examples"
+        examples = field(content.metric_records, record, "num_examples")
     if not isinstance(examples, int) or examples < 0:
         raise WireError("malformed: a reply without its number of examples")
     reported = content.config_records.get(f"{prefix}.metrics") or ConfigRecord()

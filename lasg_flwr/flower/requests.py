@@ -26,7 +26,7 @@ from ..layout import Layout
 from ..protocol.heads import Head, settings_from, settings_text
 from ..protocol.messages import Request
 from ..protocol.versions import Form, HeldModel, Path
-from .names import USUAL, check_config
+from .names import SHORT_KEY, USUAL, check_config
 from .records import HEADER_KEY, LAYOUT_KEY, MODEL_KEY, SETTINGS_KEY
 
 
@@ -105,7 +105,7 @@ def config_of(request: Request, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def user_config(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Return the entries of a client's config that are not this package's."""
-    ours = (HEADER_KEY, SETTINGS_KEY, LAYOUT_KEY, *USUAL)
+    ours = (HEADER_KEY, SETTINGS_KEY, LAYOUT_KEY, SHORT_KEY, *USUAL)
     return {name: value for name, value in config.items() if name not in ours}
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 Effort = Literal["one-run", "two-runs"]
 
-CODED = "ecsq:error=0.3"
+UPLOADS, DOWNLOADS = "ecsq:error=0.3", "ecsq:error=0.1"
 """How updates of an app, and steps of the server's model, are coded."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -44,6 +44,6 @@ def settings_for(effort: Effort, options: Mapping[str, Any]) -> dict[str, Any]:
         )
     if options.get("config") is not None:
         return dict(options)
-    coded = {"codec": CODED, "downlink": CODED}
+    coded = {"codec": UPLOADS, "downlink": DOWNLOADS}
     chosen = {**coded, "step": 1.0, "weights": "examples", **SETTINGS[effort]}
     return {**chosen, **options}

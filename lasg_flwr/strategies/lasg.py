@@ -18,7 +18,7 @@ from ..codecs.assignment import CodecChoice
 from ..config import LasgConfig, config_from
 from ..errors import WireError
 from ..flower import records, traffic
-from ..flower.names import app_keys
+from ..flower.names import SHORT_KEY, app_keys
 from ..rules import Rule
 from .checkpoints import Checkpoints
 from .core import Core, checked_fraction, refuse_fraction
@@ -169,7 +169,8 @@ class LasgStrategy(RunnableStrategy):
         self.min_available_nodes = whole("min_available_nodes", min_available_nodes)
         self.weighted_by_key = weighted_by_key
         self._decoded = DecodedReplies(arrayrecord_key)
-        self._app_keys = app_keys(arrayrecord_key, configrecord_key, weighted_by_key)
+        self._app_keys: dict[str, Any] = {SHORT_KEY: True}
+        self._app_keys |= app_keys(arrayrecord_key, configrecord_key, weighted_by_key)
         self._train_metrics = Metrics(train_metrics_aggr_fn, weighted_by_key)
         self._evaluate_metrics = Metrics(evaluate_metrics_aggr_fn, weighted_by_key)
         self.closing = Closing(round_seconds, reply_share)

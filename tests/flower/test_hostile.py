@@ -158,7 +158,10 @@ class LyingGrid(InProcessGrid):
         if not self.lies:
             return []
         train = reply.metadata.message_type == MessageType.TRAIN
-        choices = INVALID if train else (*INVALID[:1], *INVALID[3:5], *ODD_METRICS)
+        if train:  # a short reply lacks num_examples, and its header has them
+            choices = (*INVALID[:4], *INVALID[5:])
+        else:
+            choices = (*INVALID[:1], *INVALID[3:5], *ODD_METRICS)
         mutation = choices[self.told % len(choices)]
         self.told += 1
         if train and self.told % 7 == 0:
