@@ -33,8 +33,12 @@ CODECS = (
 )
 
 
-def combinations(base: Run, codecs: Sequence[str] = CODECS) -> list[Run]:
+def combinations(
+    base: Run, codecs: Sequence[str] = CODECS, methods: Sequence[str] = METHODS
+) -> list[Run]:
     """Return all combinations that `lasg_flwr` allows, dense ones once a rule.
+
+    Dense SGD, the measure of the others, comes first, whatever `methods` says.
 
     Examples
     --------
@@ -42,8 +46,8 @@ def combinations(base: Run, codecs: Sequence[str] = CODECS) -> list[Run]:
     ['sgd', 'wk2', 'pse', 'vr']
     """
     found = []
-    for method in METHODS:
-        for codec in codecs:
+    for method in dict.fromkeys(("sgd", *methods)):
+        for codec in codecs if method in methods else ("dense",):
             for memory in MEMORIES:
                 if codec == "dense" and memory != "innovation":
                     continue

@@ -161,6 +161,9 @@ def codecs_command(
     codec: Annotated[
         list[str] | None, typer.Option(help="repeat for several; none: all")
     ] = None,
+    methods: Annotated[
+        str, typer.Option(help="rules; dense sgd runs in any case")
+    ] = ",".join(codecs.METHODS),
     partition: Annotated[
         str, typer.Option(help="iid | by-label | dirichlet:A")
     ] = "by-label",
@@ -183,7 +186,7 @@ def codecs_command(
             **defaults, "partition": partition, "learning_rate": learning_rate,
             "iterations": rounds or defaults["iterations"], "seed": seed,
         })  # fmt: skip
-        runs = codecs.combinations(base, list(chosen))
+        runs = codecs.combinations(base, list(chosen), _methods(methods, dataset))
         task = task_of(base, data_dir)
         make_folder(out)
         with _progress(runs) as advance:
