@@ -57,6 +57,12 @@ def compare_command(
     memory: Annotated[
         str, typer.Option(help="innovation | gradient | error")
     ] = "innovation",
+    downlink: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="codec of the model's steps, repeat for several; none: dense"
+        ),
+    ] = None,
     local_steps: Annotated[int, typer.Option(min=1, help="H")] = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="M")] = None,
     partition: Annotated[
@@ -129,7 +135,8 @@ def compare_command(
             "method": "sgd",
             **{name: value for name, value in given.items() if value is not None},
         })  # fmt: skip
-        runs = plan(base, chosen, codec or ["dense"], seeds)
+        downlinks = downlink or ["dense"]
+        runs = plan(base, chosen, codec or ["dense"], seeds, downlinks)
         _compare(runs, target, data_dir, out)
 
 

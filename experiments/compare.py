@@ -13,7 +13,7 @@ from .training import Progress, Row, Trained, check, to_target, train
 
 TARGET_FACTOR = 1.02
 """The default target is this factor times the final loss of dense SGD."""
-NAMES = ("method", "codec", "memory", "local_steps")
+NAMES = ("method", "codec", "memory", "local_steps", "downlink")
 """What a run of a comparison is known by, beside its seed."""
 
 
@@ -37,17 +37,30 @@ class Compared:
 
 
 def plan(
-    base: Run, methods: Sequence[str], codecs: Sequence[str], seeds: int = 1
+    base: Run,
+    methods: Sequence[str],
+    codecs: Sequence[str],
+    seeds: int = 1,
+    downlinks: Sequence[str] = ("dense",),
 ) -> list[Run]:
-    """Return a run for each method with each codec and seed, of as many rounds.
+    """Return a run for each method, codec, downlink and seed, of as many rounds.
 
     The base's `iterations` and `evaluate_every` count rounds. Seeds count from the
     base's on; they are outermost, and so share their data.
     """
     return [
-        _of_rounds(replace(base, method=method, codec=codec, seed=base.seed + number))
+        _of_rounds(
+            replace(
+                base,
+                method=method,
+                codec=codec,
+                downlink=downlink,
+                seed=base.seed + number,
+            )
+        )
         for number in range(seeds)
         for codec in codecs
+        for downlink in downlinks
         for method in methods
     ]
 
@@ -117,10 +130,12 @@ def gather(
     history: list[Row] = []
     for run, trained in zip(runs, done, strict=True):
         names = {n: trained.totals[n] for n in NAMES} | {"seed": run.seed}
-        found.append(names | trained.totals | to_target(trained.history, target))
-        rows = ({k: v for k, v in r.items() if k != "iteration"}
-                for r in trained.history)  # fmt: skip
-        history += [names | row for row in rows]
+        rows = [_both_ways(row) for row in trained.history]
+        reached = to_target(rows, target)
+        found.append(names | _both_ways(trained.totals) | reached)
+        history += [
+            names | {k: v for k, v in row.items() if k != "iteration"} for row in rows
+        ]
     summary = {
         "dataset": first.dataset,
         "partition": first.partition,
@@ -136,11 +151,21 @@ def gather(
     return Compared(history, summary, stopped)
 
 
+def _both_ways(row: Row) -> Row:
+    """Add the bytes of both directions together."""
+    return row | {"total_bytes": row["uplink_bytes"] + row["downlink_bytes"]}
+
+
 def _target(done: Sequence[Trained], factor: float) -> tuple[float | None, str]:
     losses = [
         trained.totals["final_loss"]
         for trained in done
-        if (trained.totals["method"], trained.totals["codec"]) == ("sgd", "dense")
+        if all(
+            trained.totals.get(name, "dense") == usual
+            for name, usual in (
+                *(("method", "sgd"), ("codec", "dense"), ("downlink", "dense")),
+            )
+        )
     ]
     if not losses or None in losses:
         return None, "none: no finished run of dense SGD"

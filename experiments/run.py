@@ -68,6 +68,8 @@ class Run:
         devices keep, cycled over them, where no other codec is named.
     batch_growth, initial_batch : optional
         Of `sparse-local-sgd`: ρ and b^(0); None is the batch of the other methods.
+    downlink : str
+        How the model travels to the workers: ``dense``, or the codec of its steps.
     schedule : str
         η by round k: ``constant``, ``cosine``, ``decay:γ`` for η γ^k, ``inverse:K0``
         for η / (1 + k/K0).
@@ -102,6 +104,7 @@ class Run:
     initial_batch: int | None = None
     schedule: str = "constant"
     stop_at: float | None = None
+    downlink: str = "dense"
 
     def __post_init__(self) -> None:
         check_name(self.dataset)
@@ -120,7 +123,8 @@ class Run:
         self.step_sizes, self.rule(), self.batches(1)
         top_k_codec(self.top_k)
         memory, codec = self.memory_and_codec
-        Settings(RULES[self.method].name, codec, memory, "per-worker", self.seed)
+        name = RULES[self.method].name
+        Settings(name, codec, memory, "per-worker", self.seed, self.downlink)
 
     @property
     def steps(self) -> int:
@@ -218,6 +222,8 @@ class Run:
         shown = ("c", "local_steps", "max_delay", "d_max", "proximal")
         changed = [n for n in shown if n in self.spec]
         rest = "".join(f" {n.replace('_', '-')}={getattr(self, n):g}" for n in changed)
+        if self.downlink != "dense":
+            rest += f" down {self.downlink}"
         if self.schedule != "constant":
             rest += f" {self.schedule}"
         return f"{name} η={self.learning_rate:g}{rest} seed {self.seed}"

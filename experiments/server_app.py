@@ -62,6 +62,7 @@ def _train(method: str, grid: Grid, context: Context, task: Task) -> _Trained:
         codec=str(config["codec"]),
         memory=cast(MemoryName, config["memory"]),
         server_memory=cast(ServerMemoryName, config["server-memory"]),
+        downlink=str(config["downlink"]),
         step=run.learning_rate,
         seed=run.seed,
         fraction_evaluate=0.0,

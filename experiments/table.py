@@ -43,7 +43,8 @@ _COLUMNS: Final = (
     "uploads\nto\ntarget",
     "x fewer\nuploads",
     "payload\nup to\ntarget",
-    "x less\npayload",
+    "x less\nup",
+    "x less\nboth\nways",
     "uploads\nin all",
     "down-\nloads",
     "gradient\nevals",
@@ -95,6 +96,8 @@ def display_name(run: Mapping[str, Any]) -> str:
     'LASG-WK2'
     >>> display_name({"method": "wk2", "codec": "int8", "memory": "gradient"})
     'LASG-WK2 + int8 (gradient memory)'
+    >>> display_name({"method": "wk2", "downlink": "sign"})
+    'LASG-WK2, down sign'
     >>> display_name({"method": "sgd", "codec": "topk:k=1;topk:k=2;topk:k=3"})
     'SGD + topk:k=1 and 2 more'
     """
@@ -106,6 +109,8 @@ def display_name(run: Mapping[str, Any]) -> str:
         name += f" + {first}" + (f" and {len(others)} more" if others else "")
     if run.get("memory") == "gradient":
         name += " (gradient memory)"
+    if (downlink := run.get("downlink") or "dense") != "dense":
+        name += f", down {downlink}"
     return name
 
 
@@ -138,7 +143,7 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     """Return runs, or rows of runs, that differ in their seed alone, together."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        key = ("method", "codec", "memory", "local_steps")
+        key = ("method", "codec", "memory", "local_steps", "downlink")
         groups.setdefault(tuple(run.get(name) for name in key), []).append(run)
     return list(groups.values())
 
@@ -171,7 +176,8 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _is_dense_sgd(run: Run) -> bool:
-    return (run["method"], run.get("codec", "dense")) == ("sgd", "dense")
+    ways = (run.get("codec") or "dense", run.get("downlink") or "dense")
+    return bool(run["method"] == "sgd" and ways == ("dense", "dense"))
 
 
 def _paired(group: list[Run], reference: list[Run] | None) -> list[tuple[Run, Run]]:
@@ -218,6 +224,7 @@ def _cells(group: list[Run], pairs: list[tuple[Run, Run]]) -> list[str]:
         fewer,
         _spread(group, "uplink_bytes_to_target", human_bytes, NOT_REACHED),
         _ratio(pairs, "uplink_bytes_to_target"),
+        _ratio(pairs, "total_bytes_to_target"),
         *(
             _spread(group, name, _whole)
             for name in ("uploads", "downloads", "gradient_evaluations")
@@ -245,7 +252,8 @@ def _spread(
 
 def _ratio(pairs: list[tuple[Run, Run]], key: str, mark: str = "") -> str:
     """Return the mean ratio of the reference's counts over the run's."""
-    found = [sgd[key] / run[key] for sgd, run in pairs if sgd[key] and run[key]]
+    counts = [(sgd.get(key), run.get(key)) for sgd, run in pairs]
+    found = [ours / theirs for ours, theirs in counts if ours and theirs]
     if not found or len(found) < len(pairs):
         return NOTHING
     ratio, spread = tables.mean(found), tables.deviation(found)

@@ -84,6 +84,7 @@ def _config(run: Run, task: Task) -> LasgConfig:
         step=wrap(task.oracles[0], run)[1],
         seed=run.seed,
         weights="examples" if uneven else "equal",
+        downlink=run.downlink,
     )
 
 
@@ -134,6 +135,7 @@ def train(run: Run, task: Task, progress: Progress = lambda: None) -> Trained:
         "codec": codec,
         "memory": memory,
         "local_steps": run.steps,
+        "downlink": run.downlink,
         **{name: last[name] for name in COUNTS},
         "final_loss": None if diverged else last["loss"],
         "final_accuracy": None if diverged else last["accuracy"],
@@ -143,13 +145,17 @@ def train(run: Run, task: Task, progress: Progress = lambda: None) -> Trained:
 
 
 def to_target(history: list[Row], target: float | None) -> Row:
-    """Return rounds, uploads and uplink bytes to the target; None if not reached."""
+    """Return rounds, uploads and bytes to the target; None if it was not reached.
+
+    Bytes of both directions together are among them where the history has them.
+    """
     reached = target is not None and next(
         (row for row in history if row["loss"] <= target), None
     )
-    row = reached or {}
+    row, both = reached or {}, "total_bytes" in history[0]
     return {
         "rounds_to_target": row.get("round"),
         "uploads_to_target": row.get("uploads"),
         "uplink_bytes_to_target": row.get("uplink_bytes"),
+        **({"total_bytes_to_target": row.get("total_bytes")} if both else {}),
     }

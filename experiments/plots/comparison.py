@@ -15,6 +15,7 @@ from .style import add_legend, new_figure, save
 PANELS: Final = {
     "loss-uploads.png": "uploads:loss",
     "loss-uplink-bytes.png": "bytes:loss",
+    "loss-total-bytes.png": "total:loss",
     "loss-rounds.png": "rounds:loss",
     "accuracy-rounds.png": "rounds:accuracy",
 }
@@ -59,7 +60,8 @@ def build_figure(
     title = "Loss and accuracy against communication"
     if len(panels) == 1:
         x, y = panels[0].split(":")
-        title = f"{y.capitalize()} against {'uplink bytes' if x == 'bytes' else x}"
+        what = {"bytes": "uplink bytes", "total": "bytes both ways"}.get(x, x)
+        title = f"{y.capitalize()} against {what}"
     return curves_figure(
         title,
         _caption(summary),
@@ -86,7 +88,8 @@ def _band(rows: Rows) -> list[dict[str, Any]]:
     seeds: dict[Any, list[Mapping[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: int(row["round"])):
         seeds.setdefault(row.get("seed"), []).append(row)
-    return tables.band(list(seeds.values()), ("round", "uploads", "uplink_bytes"))
+    counts = ("round", "uploads", "uplink_bytes", "total_bytes")
+    return tables.band(list(seeds.values()), [c for c in counts if c in rows[0]])
 
 
 def _caption(summary: Mapping[str, Any]) -> str:

@@ -42,6 +42,7 @@ AXES: Final[Mapping[str, Axis]] = {
     "upload_rate": Axis("upload_rate", "share of workers that upload"),
     "bits": Axis("uplink_bytes", "uplink payload (bits)", log=True, factor=8.0),
     "bytes": Axis("uplink_bytes", "uplink payload (bytes)", log=True),
+    "total": Axis("total_bytes", "payload both ways (bytes)", log=True),
     "loss": Axis("loss", "training loss", log=True),
     "accuracy": Axis("accuracy", "test accuracy (logit scale)"),
 }
