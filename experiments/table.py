@@ -46,7 +46,6 @@ _COLUMNS: Final = (
     "x less\nup",
     "x less\nboth\nways",
     "uploads\nin all",
-    "down-\nloads",
     "gradient\nevals",
     "seconds",
 )
@@ -227,7 +226,7 @@ def _cells(group: list[Run], pairs: list[tuple[Run, Run]]) -> list[str]:
         _ratio(pairs, "total_bytes_to_target"),
         *(
             _spread(group, name, _whole)
-            for name in ("uploads", "downloads", "gradient_evaluations")
+            for name in ("uploads", "gradient_evaluations")
         ),
         f"{tables.mean(run['seconds'] for run in group):.1f}",
     ]

@@ -23,7 +23,7 @@ from experiments.table import DISPLAY_NAMES
 from .made_up_runs import BYTES, SIX, TARGET, compared, everything, named, of
 
 PANELS = tuple(comparison.PANELS.values())
-UPLOADS, UPLINK_BYTES, ROUNDS, ACCURACY = PANELS
+UPLOADS, UPLINK_BYTES, TOTAL_BYTES, ROUNDS, ACCURACY = PANELS
 
 
 def figure_of(found: Compared, panels: Sequence[str] = PANELS) -> Figure:

@@ -115,7 +115,7 @@ class Chaos:
         self.restores = self.wipes = self.lost = self.strays = 0
         self.idle = self.longest_idle = 0
         self.worst = 0.0
-        self.agreed = 0
+        self.agreed = self.paths = 0
         self.losses: list[float] = []
 
     def _new_server(self) -> LasgServer:
@@ -188,6 +188,12 @@ class Chaos:
         reply = self.workers[node].handle(request)
         if reply is None:
             return
+        model = self.workers[node].state.model
+        if request.model is not None and reply.kind != "no-model":
+            assert model is not None
+            assert model.id == request.model == reply.holds
+            assert np.array_equal(model.theta, request.theta)
+        self.paths += bool(request.path and request.path.steps)
         self.book.note(self.workers[node])
         if self._happens(self.odds.reply_lost):
             self.lost += 1

@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, Message
 from flwr.client import ClientApp
 
 from experiments.inprocess import InProcessGrid
+from lasg_flwr.protocol.broadcast import Broadcast
 from lasg_flwr.strategies import LasgStrategy
 from tests.problems.chaos import (
     CALM,
@@ -43,8 +44,20 @@ SETUPS: dict[str, dict[str, Any]] = {
         "buffers": np.zeros(Running.width),
     },
     "wk1": {"rule": "wk1"},
+    "coded downloads": {
+        "rule": "wk2",
+        "codec": "topk:k=3",
+        "downlink": "topk:k=5",
+        "buffers": np.zeros(Running.width),
+    },
 }
 LONGEST_IDLE = 101  # D, and one: then everybody has been forced
+
+
+@pytest.fixture(autouse=True)
+def _steps_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors are so short that steps would never pay; make the model cost more."""
+    monkeypatch.setattr(Broadcast, "dense_bytes", property(lambda self: 1000))
 
 
 def _check(seed: int, rounds: int, options: dict[str, Any]) -> str:
@@ -57,6 +70,8 @@ def _check(seed: int, rounds: int, options: dict[str, Any]) -> str:
     assert chaos.lost > rounds / 3
     assert chaos.strays > rounds / 8
     assert chaos.server.ledger.refused["other round"] > 0
+    coded = options.get("downlink") is not None
+    assert (chaos.paths > rounds) == (chaos.server.ledger.step_bytes > 0) == coded
     relative = chaos.final_loss / calm.final_loss - 1
     assert abs(relative) <= 0.02, f"loss off by {relative:.2%}"
     return (
@@ -173,17 +188,19 @@ def _check_grid(folder: Path, seed: int, rounds: int, **options: Any) -> str:
     return f"seed {seed}: {worst:.1e}, {relative:+.2%}, {restores} restores"
 
 
+@pytest.mark.parametrize("downlink", ["dense", "topk:k=5"])
 def test_chaos_through_the_grid(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, downlink: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("ERROR", "flwr")
-    _check_grid(tmp_path, 1, 400, codec="topk:k=3")
+    _check_grid(tmp_path, 1, 400, codec="topk:k=3", downlink=downlink)
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("downlink", ["dense", "topk:k=5"])
 @pytest.mark.parametrize("seed", range(2))
 def test_long_chaos_through_the_grid(
-    tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, seed: int, downlink: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("ERROR", "flwr")
-    print(_check_grid(tmp_path, seed, 10_000, codec="topk:k=3"))
+    print(_check_grid(tmp_path, seed, 10_000, codec="topk:k=3", downlink=downlink))
