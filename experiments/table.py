@@ -224,10 +224,7 @@ def _cells(group: list[Run], pairs: list[tuple[Run, Run]]) -> list[str]:
         _spread(group, "uplink_bytes_to_target", human_bytes, NOT_REACHED),
         _ratio(pairs, "uplink_bytes_to_target"),
         _ratio(pairs, "total_bytes_to_target"),
-        *(
-            _spread(group, name, _whole)
-            for name in ("uploads", "gradient_evaluations")
-        ),
+        *(_spread(group, name, _whole) for name in ("uploads", "gradient_evaluations")),
         f"{tables.mean(run['seconds'] for run in group):.1f}",
     ]
 

@@ -32,8 +32,12 @@ class Ledger:
     evaluation_bytes : int
         Bytes of packed models and steps sent for evaluation.
     uplink_message_bytes, downlink_message_bytes : int
-        Whole training messages as Flower counts them, see `lasg_flwr.flower.traffic`; 0
-        outside Flower.
+        Whole messages, of training and of evaluation, as Flower counts them, see
+        `lasg_flwr.flower.traffic`; 0 outside Flower.
+    skip_message_bytes : int
+        Of the uplink message bytes, those of training replies without an upload.
+    evaluation_message_bytes : int
+        Of the message bytes, those of evaluation, both ways.
     gradient_evaluations : int
         Minibatch gradients that workers say they computed.
     sgd_uplink_bytes, sgd_downlink_bytes : int
@@ -55,10 +59,22 @@ class Ledger:
     evaluation_bytes: int = 0
     uplink_message_bytes: int = 0
     downlink_message_bytes: int = 0
+    skip_message_bytes: int = 0
+    evaluation_message_bytes: int = 0
     gradient_evaluations: int = 0
     sgd_uplink_bytes: int = 0
     sgd_downlink_bytes: int = 0
     new_starts: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """Payload bytes of both directions, evaluation included."""
+        return self.uplink_bytes + self.downlink_bytes + self.evaluation_bytes
+
+    @property
+    def total_message_bytes(self) -> int:
+        """Bytes of whole messages of both directions."""
+        return self.uplink_message_bytes + self.downlink_message_bytes
 
     def count_requests(
         self,

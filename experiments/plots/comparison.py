@@ -68,7 +68,7 @@ def build_figure(
         curves_of(history),
         panels,
         summary.get("target_loss"),
-        columns=2,
+        columns=2 if len(panels) <= 4 else 3,
         subtitle=setting(summary),
     )
 

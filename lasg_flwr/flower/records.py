@@ -14,6 +14,7 @@ from flwr.app import (
     Array,
     ArrayRecord,
     ConfigRecord,
+    Message,
     MetricRecord,
     RecordDict,
 )
@@ -91,6 +92,14 @@ def field(
 ) -> Any:
     """Return one field of one record, None where either is missing."""
     return found[record].get(name) if record in found else None
+
+
+def carries_payload(message: Message) -> bool:
+    """Return whether a training reply has an array with something in it."""
+    if message.has_error():
+        return False
+    arrays = message.content.array_records.get("fitres.parameters") or {}
+    return any(array.data for array in arrays.values())
 
 
 def read_reply(content: RecordDict) -> Reply | None:

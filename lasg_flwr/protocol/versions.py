@@ -7,7 +7,7 @@ each round it broadcasts one coded step, and both sides add what it decodes to:
 
 A version is known by what it is, so that nobody has to count steps:
 
-    id = blake2b-128("model", setup, θ̂, buffers)
+    id = SHA-256("model", setup, θ̂, buffers), cut to 128 bits
 
 where the setup is a digest of the run's settings and of the model's names and shapes.
 """
@@ -16,7 +16,7 @@ import json
 import struct
 from collections.abc import Iterator
 from dataclasses import asdict
-from hashlib import blake2b
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -176,17 +176,17 @@ def _steps(data: bytes) -> Iterator[Step]:
 
 
 def setup_digest(settings: Settings, form: Form) -> bytes:
-    """Return blake2b-128 of everything that a dense model brings along with θ̂."""
+    """Return a hash of everything that a dense model brings along with θ̂."""
     text = json.dumps(asdict(settings), sort_keys=True, separators=(",", ":"))
-    digest = blake2b(digest_size=ID_BYTES)
+    digest = sha256()
     for part in (text.encode(), form.layout.encode(), form.integers):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
-    return digest.digest()
+    return digest.digest()[:ID_BYTES]
 
 
 def model_id(setup: bytes, theta: F32, buffers: F32 = NO_BUFFERS) -> bytes:
-    """Return blake2b-128("model", setup, θ̂, buffers), little-endian float32.
+    """Return the id of ("model", setup, θ̂, buffers), as little-endian float32.
 
     Examples
     --------
@@ -196,11 +196,11 @@ def model_id(setup: bytes, theta: F32, buffers: F32 = NO_BUFFERS) -> bytes:
     >>> model_id(bytes(16), theta) == model_id(bytes(16), -theta)
     False
     """
-    digest = blake2b(b"model" + setup, digest_size=ID_BYTES)
+    digest = sha256(b"model" + setup)
     for vector in (theta, buffers):
         digest.update(vector.size.to_bytes(8, "little"))
         digest.update(np.ascontiguousarray(vector, "<f4").view(np.uint8).data)
-    return digest.digest()
+    return digest.digest()[:ID_BYTES]
 
 
 def encode_step(

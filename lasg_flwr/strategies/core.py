@@ -7,16 +7,17 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from flwr.app import ArrayRecord
+from flwr.app import ArrayRecord, Message
 from flwr.common import log
 from numpy.typing import NDArray
 
 from ..checks import real
 from ..config import LasgConfig
 from ..errors import CompositionError
+from ..flower import records
 from ..flower.release import warn_if_untested
 from ..flower.requests import Downloads
-from ..flower.traffic import Traffic
+from ..flower.traffic import Traffic, of_replies
 from ..protocol import LasgServer
 from ..protocol.messages import Request
 from ..protocol.rounds import RoundReport
@@ -171,11 +172,25 @@ class Core(Generic[R]):
         self.replies.failures.close(report.round)
         return report
 
-    def count(self, moved: Traffic) -> None:
-        """Count the bytes of whole messages."""
+    def count(
+        self, moved: Traffic, *, skips: bool = False, evaluation: bool = False
+    ) -> None:
+        """Count the bytes of whole messages, and of those of a kind."""
         ledger = self.server.ledger
         ledger.uplink_message_bytes += moved.uplink_bytes
         ledger.downlink_message_bytes += moved.downlink_bytes
+        if skips:
+            ledger.skip_message_bytes += moved.uplink_bytes
+        if evaluation:
+            both = moved.uplink_bytes + moved.downlink_bytes
+            ledger.evaluation_message_bytes += both
+
+    def count_replies(self, replies: list[Message]) -> None:
+        """Count the bytes of training replies, those of skips also by themselves."""
+        uploads = [m for m in replies if records.carries_payload(m)]
+        skips = [m for m in replies if not records.carries_payload(m)]
+        self.count(of_replies(uploads))
+        self.count(of_replies(skips), skips=True)
 
     @property
     def report_places(self) -> list[str]:

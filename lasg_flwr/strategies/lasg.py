@@ -221,7 +221,7 @@ class LasgStrategy(RunnableStrategy):
         core, server = self._core, self.server
         replies = self._decoded.taken_back(replies)
         log_received("aggregate_train", replies)
-        core.count(traffic.of_replies(replies))
+        core.count_replies(replies)
         taken = [core.replies.take(server, reply) for reply in replies]
         contents = [content for content in taken if content is not None]
         report = core.close()
@@ -244,10 +244,12 @@ class LasgStrategy(RunnableStrategy):
         config["server-round"] = server_round
         config.update(self._app_keys)
         downloads = self._core.downloads()
-        return [
+        sent = [
             downloads.message(node, request, config, MessageType.EVALUATE)
             for node, request in self._core.evaluate(nodes)
         ]
+        self._core.count(traffic.of_requests(sent), evaluation=True)
+        return sent
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -256,6 +258,7 @@ class LasgStrategy(RunnableStrategy):
         contents = []
         replies = list(replies)
         log_received("aggregate_evaluate", replies)
+        self._core.count(traffic.of_replies(replies), evaluation=True)
         for message in replies:
             if message.has_error():
                 self._core.replies.report_failure(message, message.error.reason)

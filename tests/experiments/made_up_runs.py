@@ -58,7 +58,8 @@ def made_up(run: Run) -> Trained:
             }
         )
     totals = {**rows[-1], "method": run.method, "codec": codec, "memory": run.memory,
-              "local_steps": run.steps, "seconds": 12.34}  # fmt: skip
+              "local_steps": run.steps, "downlink": run.downlink,
+              "seconds": 12.34}  # fmt: skip
     for name in ("loss", "accuracy"):
         totals[f"final_{name}"] = totals.pop(name)
     return Trained(rows, totals)

@@ -22,7 +22,8 @@ RUN_FIELDS = {
     *("method", "codec", "memory", "local_steps", "uploads", "downloads"),
     *("uplink_bytes", "downlink_bytes", "gradient_evaluations", "final_loss"),
     *("final_accuracy", "rounds_to_target", "uploads_to_target"),
-    *("uplink_bytes_to_target", "seconds", "seed"),
+    *("uplink_bytes_to_target", "seconds", "seed", "downlink", "total_bytes"),
+    *("total_bytes_to_target",),
 }
 
 
@@ -42,8 +43,8 @@ def test_the_command_writes_table_csv_json_and_plots(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "LASG-WK2" in done.output
     names = {path.name for path in out.iterdir()}
-    plots = {"loss-uploads.png", "loss-uplink-bytes.png", "loss-rounds.png",
-             "accuracy-rounds.png", "comparison.png"}  # fmt: skip
+    plots = {"loss-uploads.png", "loss-uplink-bytes.png", "loss-total-bytes.png",
+             "loss-rounds.png", "accuracy-rounds.png", "comparison.png"}  # fmt: skip
     assert names >= {"history.csv", "summary.json", *plots}
     summary = summary_of(out)
     assert [(r["method"], r["codec"]) for r in summary["runs"]] == [
@@ -62,6 +63,19 @@ def test_the_command_writes_table_csv_json_and_plots(tmp_path: Path) -> None:
     assert len(rows) == 4 * 7
     assert rows[0]["round"] == "0"
     assert rows[0]["uploads"] == "0"
+
+
+def test_downlinks_are_compared_by_the_bytes_of_both_directions(tmp_path: Path) -> None:
+    done = invoke("--rounds", "40", "--methods", "sgd", "--target", "2.2", "--downlink",
+                  "dense", "--downlink", "topk:k=20", "--out", str(tmp_path))  # fmt: skip
+    assert done.exit_code == 0, done.output
+    dense, coded = summary_of(tmp_path)["runs"]
+    assert (dense["downlink"], coded["downlink"]) == ("dense", "topk:k=20")
+    for run in (dense, coded):
+        assert run["total_bytes"] == run["uplink_bytes"] + run["downlink_bytes"]
+    assert coded["uplink_bytes"] == dense["uplink_bytes"]
+    assert coded["downlink_bytes"] < dense["downlink_bytes"] / 5
+    assert coded["total_bytes_to_target"] < dense["total_bytes_to_target"]
 
 
 def test_the_same_seed_gives_the_same_history(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_files_are_written_into_a_folder_made_for_them(tmp_path: Path) -> None:
     assert [path.name for path in paths] == [
         "loss-uploads.png",
         "loss-uplink-bytes.png",
+        "loss-total-bytes.png",
         "loss-rounds.png",
         "accuracy-rounds.png",
         "comparison.png",
@@ -130,19 +131,19 @@ def test_ps_is_drawn_over_wk2_thinner_dashed_and_with_other_markers() -> None:
 def test_axes_are_labelled_and_scaled() -> None:
     """Units are named; zero is dropped on log axes and kept on the linear one."""
     figure = figure_of(of("sgd"))
-    uploads, size, rounds, accuracy = figure.axes
+    uploads, size, total, rounds, accuracy = figure.axes
     assert uploads.get_ylabel().startswith("training loss")
     assert accuracy.get_ylabel().startswith("test accuracy")
     assert uploads.get_xlabel() == "uploads (messages) (log scale)"
     assert size.get_xlabel() == "uplink payload (bytes) (log scale)"
+    assert total.get_xlabel() == "payload both ways (bytes) (log scale)"
     assert rounds.get_xlabel() == accuracy.get_xlabel() == "round"
     scales = [axes.get_xscale() for axes in figure.axes]
-    assert scales == ["log", "log", "linear", "linear"]
-    assert [axes.get_yscale() for axes in figure.axes] == [*["log"] * 3, "logit"]
+    assert scales == ["log", "log", "log", "linear", "linear"]
+    assert [axes.get_yscale() for axes in figure.axes] == [*["log"] * 4, "logit"]
     starts = [np.asarray(axes.get_lines()[0].get_xdata())[0] for axes in figure.axes]
-    assert starts[0] > 0
-    assert starts[1] > 0
-    assert starts[2] == starts[3] == 0
+    assert all(start > 0 for start in starts[:3])
+    assert starts[3] == starts[4] == 0
 
 
 def test_texts_tell_the_setting() -> None:
@@ -201,7 +202,7 @@ def test_everything_is_inside_the_figure() -> None:
 def test_a_target_that_nobody_reaches_is_drawn_all_the_same(tmp_path: Path) -> None:
     found = of(target=0.01)
     assert all(run["uploads_to_target"] is None for run in found.summary["runs"])
-    assert len(plot(found, tmp_path)) == 5
+    assert len(plot(found, tmp_path)) == 6
     low, _ = figure_of(found).axes[0].get_ylim()
     assert low < 0.01
 
@@ -209,7 +210,7 @@ def test_a_target_that_nobody_reaches_is_drawn_all_the_same(tmp_path: Path) -> N
 def test_without_a_target_there_is_no_line(tmp_path: Path) -> None:
     found = of("wk2", target=None)
     assert not figure_of(found).axes[0].texts
-    assert len(plot(found, tmp_path)) == 5
+    assert len(plot(found, tmp_path)) == 6
 
 
 def test_a_single_run_and_a_single_evaluated_round_render(tmp_path: Path) -> None:

@@ -77,7 +77,9 @@ def test_ratios_are_of_the_counts_up_to_the_target() -> None:
     assert row[4] == f"{expected:.1f}x"
     assert row[5] == human_bytes(wk2["uplink_bytes_to_target"])
     assert row[6] == row[4]
-    assert row[7] == f"{wk2['uploads']:,}"
+    both = sgd["total_bytes_to_target"] / wk2["total_bytes_to_target"]
+    assert row[7] == f"{both:.1f}x"
+    assert row[8] == f"{wk2['uploads']:,}"
     assert cells(summary, 0)[4] == "1.0x"
     assert "*" not in render(summary)
 
@@ -137,7 +139,7 @@ def test_the_table_of_seeds_has_means_deviations_and_how_many_reached() -> None:
     summary["runs"][3] |= dict.fromkeys(missed)
     sgd, wk2 = cells(summary, 0), cells(summary, 1)
     assert len(comparison_table(summary).rows) == 2
-    assert sgd[7] == f"{summary['runs'][0]['uploads'] + 10:,}\n± 14"
+    assert sgd[8] == f"{summary['runs'][0]['uploads'] + 10:,}\n± 14"
     assert wk2[3].split()[:3] == ["1", "of", "2"]
     assert wk2[4].partition("x")[2].startswith("*")
     assert "2 seeds" in render(summary)

@@ -41,5 +41,6 @@ def everything(strategy: LasgStrategy) -> tuple[dict[str, bytes], dict[str, Any]
         assert record["fields"].pop("id") is not None
     for name in ("uplink_message_bytes", "downlink_message_bytes"):
         assert state["ledger"]["fields"].pop(name) > 0
-    state["ledger"]["fields"].pop("evaluation_bytes")
+    for name in ("evaluation_bytes", "evaluation_message_bytes", "skip_message_bytes"):
+        state["ledger"]["fields"].pop(name)
     return {n: a.tobytes() for n, a in arrays.items()}, meta
