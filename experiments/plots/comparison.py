@@ -19,8 +19,10 @@ PANELS: Final = {
     "loss-rounds.png": "rounds:loss",
     "accuracy-rounds.png": "rounds:accuracy",
 }
-"""What stands alone in each file; ``comparison.png`` has all of them."""
+"""What stands alone in each file."""
 COMPARISON: Final = "comparison.png"
+COMPARED: Final = ("uploads:loss", "bytes:loss", "total:loss", "rounds:accuracy")
+"""The panels of the figure that has several."""
 _NAMES: Final = {
     "batch_size": "batch size",
     "max_delay": "max. delay",
@@ -47,14 +49,14 @@ def plot_comparison(history: Rows, summary: Mapping[str, Any], out: Path) -> lis
     shown = {name: (panel,) for name, panel in PANELS.items()}
     return [
         save(build_figure(history, summary, panels), out / name)
-        for name, panels in {**shown, COMPARISON: tuple(PANELS.values())}.items()
+        for name, panels in {**shown, COMPARISON: COMPARED}.items()
     ]
 
 
 def build_figure(
     history: Rows,
     summary: Mapping[str, Any],
-    panels: Sequence[str] = tuple(PANELS.values()),
+    panels: Sequence[str] = COMPARED,
 ) -> Figure:
     """Return a figure of one or more panels ``x:y`` of a comparison."""
     title = "Loss and accuracy against communication"
@@ -68,7 +70,7 @@ def build_figure(
         curves_of(history),
         panels,
         summary.get("target_loss"),
-        columns=2 if len(panels) <= 4 else 3,
+        columns=2,
         subtitle=setting(summary),
     )
 

@@ -66,8 +66,9 @@ def test_the_command_writes_table_csv_json_and_plots(tmp_path: Path) -> None:
 
 
 def test_downlinks_are_compared_by_the_bytes_of_both_directions(tmp_path: Path) -> None:
-    done = invoke("--rounds", "40", "--methods", "sgd", "--target", "2.2", "--downlink",
-                  "dense", "--downlink", "topk:k=20", "--out", str(tmp_path))  # fmt: skip
+    options = ["--rounds", "40", "--methods", "sgd", "--target", "2.2"]
+    ways = ["--downlink", "dense", "--downlink", "topk:k=20"]
+    done = invoke(*options, *ways, "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
     dense, coded = summary_of(tmp_path)["runs"]
     assert (dense["downlink"], coded["downlink"]) == ("dense", "topk:k=20")
