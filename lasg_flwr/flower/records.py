@@ -98,8 +98,8 @@ def carries_payload(message: Message) -> bool:
     """Return whether a training reply has an array with something in it."""
     if message.has_error():
         return False
-    arrays = message.content.array_records.get("fitres.parameters") or {}
-    return any(array.data for array in arrays.values())
+    arrays = message.content.array_records.get("fitres.parameters")
+    return arrays is not None and any(array.data for array in arrays.values())
 
 
 def read_reply(content: RecordDict) -> Reply | None:
