@@ -214,12 +214,12 @@ def _opens(call: ast.Call) -> bool:
 
 
 def test_every_file_is_opened_through_one_function() -> None:
+    """But for what a user names on the command line, as that user."""
     package = Path(opening.__file__).parents[1]
     found = [
         f"{path.name}:{node.lineno}"
         for path in package.rglob("*.py")
-        if path.name
-        not in ("opening.py", "history.py")  # which reads a user's own file
+        if path.name not in ("opening.py", "history.py") and path.parent.name != "cli"
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and _opens(node)
     ]
