@@ -65,7 +65,13 @@ def task(workers: int = 3) -> Task:
     return build_task("digits", workers, "iid", Batch(size=32))
 
 
-def engine(method: str, rounds: int, codec: str = "dense", workers: int = 3) -> Any:
+def engine(
+    method: str,
+    rounds: int,
+    codec: str = "dense",
+    workers: int = 3,
+    downlink: str = "dense",
+) -> Any:
     """Return what the undisturbed engine makes of it."""
     problem = task(workers)
     return simulate(
@@ -74,6 +80,7 @@ def engine(method: str, rounds: int, codec: str = "dense", workers: int = 3) -> 
         rounds=rounds,
         rule=build_rule(method, PARAMETERS, problem.oracles),
         codec=codec,
+        downlink=downlink,
         step=PARAMETERS.learning_rate,
     )
 

@@ -18,19 +18,27 @@ pytestmark = pytest.mark.long
 
 ROUNDS = 20
 TOLERANCE = 0.03
+DOWNLINK = "ecsq:error=0.1"
 
 
-def test_deployment_equals_the_engine_and_bytes_agree(federation: Federation) -> None:
+@pytest.mark.parametrize("downlink", ["dense", DOWNLINK])
+def test_deployment_equals_the_engine_and_bytes_agree(
+    federation: Federation, downlink: str
+) -> None:
     """The ledger's message bytes are Flower's own ``network-traffic`` within 3 %."""
     rounds, files = 4, Files(federation.home)
-    log = federation.run(APP, files.config(rounds, "wk2", "pse"), timeout=400)
+    config = files.config(rounds, "wk2", "pse", more=f'downlink="{downlink}"')
+    log = federation.run(APP, config, timeout=400)
     assert files.result.exists(), log[-4000:]
     traffic = federation.last_run()["network-traffic"]
     rows = files.rows()
     assert set(rows) == {"wk2", "pse"}
     for method, row in rows.items():
         print(method, row["ledger"], row["seconds"])
-        assert np.array_equal(theta_of(row), engine(method, rounds).theta), method
+        expected = engine(method, rounds, downlink=downlink)
+        assert np.array_equal(theta_of(row), expected.theta), method
+        assert row["ledger"]["step_bytes"] == expected.ledger.step_bytes
+        assert (expected.ledger.step_bytes > 0) == (downlink != "dense")
         assert 0 < row["ledger"]["uploads"] < rounds * 3
     for ours, theirs in (("uplink", "inbound"), ("downlink", "outbound")):
         counted = sum(row["ledger"][f"{ours}_message_bytes"] for row in rows.values())
@@ -39,9 +47,10 @@ def test_deployment_equals_the_engine_and_bytes_agree(federation: Federation) ->
         assert abs(counted - seen) <= TOLERANCE * seen, ours
 
 
+@pytest.mark.parametrize("downlink", ["dense", DOWNLINK])
 @pytest.mark.parametrize("keep_state", [True, False])
 def test_killed_processes_and_a_resumed_run(
-    federation: Federation, keep_state: bool
+    federation: Federation, keep_state: bool, downlink: str
 ) -> None:
     """kill -9 of a ClientApp that trains, of a SuperNode and of the ServerApp.
 
@@ -49,7 +58,8 @@ def test_killed_processes_and_a_resumed_run(
     without; the run is started again and resumes.
     """
     codec, files = "topk:k=65", Files(federation.home)
-    config = files.kept_config(ROUNDS, f'codec="{codec}" round-seconds=60.0')
+    more = f'codec="{codec}" downlink="{downlink}" round-seconds=60.0'
+    config = files.kept_config(ROUNDS, more)
     state = federation.home / "state1"
     federation.submit(APP, config)
     until(lambda: files.rounds_done() >= 1, 120)
@@ -68,7 +78,8 @@ def test_killed_processes_and_a_resumed_run(
     time.sleep(1)
     row = files.rows()["wk2"]
     loss = task().loss(theta_of(row))
-    undisturbed = task().loss(engine("wk2", ROUNDS, codec).theta)
+    calm = engine("wk2", ROUNDS, codec, downlink=downlink)
+    undisturbed = task().loss(calm.theta)
     print(f"killed in round {killed_in_round}; loss {loss:.4f}, else {undisturbed:.4f}")
     print(row["ledger"])
     assert row["ledger"]["rounds"] == ROUNDS

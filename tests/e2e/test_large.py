@@ -35,6 +35,24 @@ def test_eleven_million_parameters_keep_their_state(federation: Federation) -> N
         assert path.stat().st_size > 2 * 4 * SIZE
         state = saving.load_worker(path.read_bytes(), SETTINGS)
         assert state.answered is not None
-        assert state.answered[1] == ROUNDS - 1
+        assert state.answered[1] == ROUNDS  # turns are counted from 1
         slots = [s for s in (state.committed, state.pending) if s is not None]
         assert id_ in [slot.id.hex() for slot in slots]
+
+
+@pytest.mark.long
+def test_both_directions_at_a_twelfth(federation: Federation) -> None:
+    """Flower's own count of bytes, against the model and an update for each request."""
+    result, rounds = federation.home / "result.json", 20
+    coded = 'memory="error" codec="ecsq:error=0.3" downlink="ecsq:error=0.1"'
+    config = f'rounds={rounds} size={SIZE} rule="sgd" {coded} result="{result}"'
+    log = federation.run(APP, config, timeout=1500)
+    assert result.exists(), log[-4000:]
+    ledger = json.loads(result.read_text())["ledger"]
+    traffic = federation.last_run()["network-traffic"]
+    moved = traffic["inbound-bytes"] + traffic["outbound-bytes"]
+    print(ledger, traffic)
+    assert ledger["uploads"] == 3 * rounds
+    assert moved <= 2 * 3 * rounds * 4 * SIZE / 12
+    counted = ledger["uplink_message_bytes"] + ledger["downlink_message_bytes"]
+    assert abs(counted - moved) <= 0.03 * moved

@@ -83,7 +83,7 @@ def test_messages_carry_steps_and_evaluations_nothing_twice() -> None:
     assert losses[-1] < losses[0]
     small = grid.requests[-count * 2].content.config_records["fitins.config"]
     assert len(small["lasg"]) == 79  # type: ignore[arg-type]
-    assert set(small) == {"lasg", "server-round"}
+    assert set(small) == {"lasg", "lasg.short", "server-round"}
 
 
 def test_a_client_that_lost_its_state_gets_the_model_again() -> None:

@@ -47,7 +47,9 @@ def main(grid: Grid, context: Context) -> None:
     config: dict[str, Any] = dict(context.run_config)
     start = ArrayRecord({"theta": Array(np.zeros(int(config["size"]), "f4"))})
     strategy = LasgStrategy(
-        *("wk2", config["codec"]),
+        *(config["rule"], config["codec"]),
+        memory=config["memory"],
+        downlink=config["downlink"],
         step=0.5,
         fraction_evaluate=0.0,
         min_train_nodes=3,
