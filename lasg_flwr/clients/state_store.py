@@ -11,6 +11,8 @@ the node, and the Context only says where. The node's configuration decides:
 | ``lasg-state-threshold-mib`` | threshold in MiB, default 32 |
 
 Below the folder each run has a folder of its own, and in it each worker has one file.
+A run that is resumed takes over the file of the run before it; files that nobody touched
+for 30 days are removed when their worker takes part in another run.
 A state of the wrong run or of an earlier time does no harm: uploads are known by ids,
 and a worker without the upload that the server means is refreshed.
 """
@@ -30,6 +32,7 @@ from ..config import Settings
 from ..errors import CheckpointError, StateFolderError
 from ..protocol import WorkerState, files, opening, saving
 from ..protocol.heads import Head
+from .cleaning import forget, forget_old
 from .context_state import STATE_KEY as STATE_KEY
 from .context_state import load_state as load_state
 from .context_state import save_state, save_state_place
@@ -92,6 +95,7 @@ class StateFile:
     def __init__(self, folder: Path, run_id: int, key: int) -> None:
         self.folder = folder
         self.path = folder / f"run-{run_id}" / f"worker-{key}.safetensors"
+        self._taken_over: Path | None = None
 
     def locked(self) -> AbstractContextManager[None]:
         """Keep other processes off this file; the system frees a dead one's lock.
@@ -144,12 +148,19 @@ class StateFile:
             with suppress(OSError, CheckpointError):
                 data = opening.read_bytes(path)
                 if saving.knows(data, head.accepted_id, head.has_path):
+                    self._taken_over = path
                     return data
         return b""
 
     def write(self, data: bytes) -> None:
-        """Replace the file."""
+        """Replace the file; it holds all that the one of an earlier run did."""
+        is_new = not self.path.exists()
         files.write(self.path, data)
+        if is_new:
+            forget_old(self.path)
+        if self._taken_over is not None:
+            forget(self._taken_over)
+            self._taken_over = None
 
 
 class ContextStore:

@@ -17,7 +17,7 @@ from lasg_flwr import LasgConfig, LasgServer, simulate
 from lasg_flwr.clients import state_store
 from lasg_flwr.clients.state_store import ContextStore, StateFile
 from lasg_flwr.errors import CheckpointError, LasgError, StateInUseError
-from lasg_flwr.protocol import WorkerState, files
+from lasg_flwr.protocol import WorkerState, files, saving
 from lasg_flwr.strategies import LasgStrategy
 from tests.problems.flower_app import client_fn_of, vector_of
 from tests.problems.least_squares import least_squares
@@ -307,3 +307,34 @@ def test_what_was_planted_in_place_of_a_state_is_replaced(
     assert theta == engine.theta.tobytes()
     assert (tmp_path / "precious").read_bytes() == b"precious"
     assert caplog.text.count("starting anew") == 1
+
+
+def test_a_file_that_is_taken_over_goes_once_the_new_one_is_written(
+    tmp_path: Path,
+) -> None:
+    grid = _grid(**{"lasg-state": "file", "lasg-state-dir": str(tmp_path)})
+    _run(grid)
+    old = StateFile(tmp_path, 1, 0)
+    state = old.load(HEAD, SETTINGS)
+    assert state is not None
+    slot = state.committed or state.pending
+    assert slot is not None
+    resumed = StateFile(tmp_path, 2, 0)
+    found = resumed.load(HEAD._replace(accepted_id=slot.id), SETTINGS)
+    assert found is not None
+    assert old.path.exists()  # until the new file is whole
+    resumed.write(saving.dump_worker(found, SETTINGS))
+    assert not old.path.exists()
+    assert old.path.parent.exists()  # the other workers of that run
+    assert resumed.load(HEAD, SETTINGS) is not None
+
+
+def test_states_that_nobody_touched_for_a_month_go(tmp_path: Path) -> None:
+    files_ = [StateFile(tmp_path, run, 0) for run in range(3)]
+    for file in files_[:2]:
+        file.write(saving.dump_worker(WorkerState(), SETTINGS))
+    month = time.time() - 31 * 86_400
+    os.utime(files_[0].path, (month, month))
+    files_[2].write(saving.dump_worker(WorkerState(), SETTINGS))
+    assert [file.path.exists() for file in files_] == [False, True, True]
+    assert not files_[0].path.parent.exists()
