@@ -11,8 +11,8 @@ the node, and the Context only says where. The node's configuration decides:
 | ``lasg-state-threshold-mib`` | threshold in MiB, default 32 |
 
 Below the folder each run has a folder of its own, and in it each worker has one file.
-A run that is resumed takes over the file of the run before it; files that nobody touched
-for 30 days are removed when their worker takes part in another run.
+A run that is resumed takes over the file of the run before it; files that nobody
+touched for 30 days are removed when their worker takes part in another run.
 A state of the wrong run or of an earlier time does no harm: uploads are known by ids,
 and a worker without the upload that the server means is refreshed.
 """
