@@ -47,7 +47,7 @@ SETUPS: dict[str, dict[str, Any]] = {
     "coded downloads": {
         "rule": "wk2",
         "codec": "topk:k=3",
-        "downlink": "topk:k=5",
+        "downlink": "topk:k=8",
         "buffers": np.zeros(Running.width),
     },
 }
