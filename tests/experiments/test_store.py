@@ -82,7 +82,7 @@ def test_the_format_and_every_parameter_are_part_of_the_key(
         "max_delay": 50, "d_max": 5, "c": 2.0, "workers": 4, "batch_size": 9,
         "batch_fraction": 0.1, "local_steps": 2, "evaluate_every": 5, "proximal": 0.2,
         "top_k": (0.02,), "batch_growth": 1.1, "initial_batch": 3,
-        "schedule": "cosine", "stop_at": 0.5,
+        "schedule": "cosine", "stop_at": 0.5, "downlink": "sign",
     }  # fmt: skip
     assert set(changed) == {field.name for field in fields(Run)}
     keys = {key_of(run.spec)}
@@ -107,6 +107,7 @@ def test_results_stay_where_they_are() -> None:
         "local_steps": 1, "max_delay": 100, "d_max": 10, "c": None, "batch_size": None,
         "batch_fraction": None, "proximal": 0.1, "top_k": (0.01,), "batch_growth": 1.0,
         "initial_batch": None, "schedule": "constant", "stop_at": None,
+        "downlink": "dense",
     }  # fmt: skip
 
 
