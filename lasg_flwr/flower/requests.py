@@ -72,6 +72,13 @@ class Downloads:
         )
         return Message(content, node, kind)
 
+    def repeated(self, first: Message, request: Request) -> Message:
+        """Return a further training message, with the user's config of the first."""
+        config = first.content.config_records["fitins.config"]
+        theirs = {n: v for n, v in config.items() if n not in _OURS}
+        node = first.metadata.dst_node_id
+        return self.message(node, request, theirs, MessageType.TRAIN)
+
     def parameters(
         self, request: Request, config: Mapping[str, Any]
     ) -> tuple[Parameters, dict[str, Any]]:
@@ -80,6 +87,10 @@ class Downloads:
         if base not in self._parameters:
             self._parameters[base] = ndarrays_to_parameters(self._arrays(request.path))
         return self._parameters[base], config_of(request, config)
+
+
+_OURS = (HEADER_KEY, SETTINGS_KEY, LAYOUT_KEY)
+"""What `config_of` adds to the user's entries."""
 
 
 def _base(request: Request) -> bytes:
@@ -105,7 +116,7 @@ def config_of(request: Request, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def user_config(config: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Return the entries of a client's config that are not this package's."""
-    ours = (HEADER_KEY, SETTINGS_KEY, LAYOUT_KEY, SHORT_KEY, *USUAL)
+    ours = (*_OURS, SHORT_KEY, *USUAL)
     return {name: value for name, value in config.items() if name not in ours}
 
 

@@ -180,7 +180,7 @@ class Broadcast:
 
     def _path(self, node: int) -> Path | None:
         """Return the steps that a node needs; None if it gets the dense model."""
-        hold = self.holds.get(node)
+        hold = None if self.model is None else self.holds.get(node)
         if self.model is None or hold is None:
             return None
         if hold.dense:  # also where it says that it has the model: it may not keep it
@@ -209,13 +209,17 @@ class Broadcast:
 
     def heard(self, node: int, reply: Reply) -> None:
         """Take what a node says it holds, unless a later reply has said it already."""
+        if self.model is None:
+            return
         hold = self.holds.get(node, Hold(None))
         ours = reply.session == self.session and hold.turn <= reply.turn <= self.turn
-        if ours and self.model is not None:
+        if ours:
             self.holds[node] = hold._replace(id=reply.holds, turn=reply.turn)
 
     def answered(self, node: int, path: Path | None, reply: Reply) -> None:
         """Note what became of a request: doubts grow, or steps that led on end them."""
+        if self.model is None:
+            return
         hold = self.holds.get(node, Hold(None))
         if reply.kind == "no-model":
             doubts = min(hold.doubts + 1, LONGEST_DOUBT)

@@ -76,7 +76,6 @@ class OpenRound:
 
     session: bytes
     round: int
-    turn: int
     threshold: float
     connected: frozenset[int]
     contacted: int = 0
@@ -88,7 +87,11 @@ class OpenRound:
     _order: list[tuple[int, int]] = field(default_factory=list)
     _next: int = 0
     _strangers: bool = False
-    _answered: dict[int, int] = field(default_factory=dict)
+    _answered: set[int] = field(default_factory=set)
+    _heard: set[int] = field(default_factory=set)
+    _lacking: dict[int, tuple[Request, WorkerRecord | None]] = field(
+        default_factory=dict
+    )
     _waiting: dict[int, Kept] = field(default_factory=dict)
 
     def ask(self, node: int, request: Request, record: WorkerRecord | None) -> None:
@@ -110,17 +113,19 @@ class OpenRound:
             who it says, it has not the model, builds on another upload, or skips where
             it must not.
         """
-        turn = (self.session, self.round, self.turn)
-        if (reply.session, reply.round, reply.turn) != turn:
+        if (reply.session, reply.round) != (self.session, self.round):
             detail = "the reply is not to this session and round"
             raise RefusedReply(Refusal.OTHER_ROUND, detail)
         if node not in self._asked:
-            if node in self._answered.values():
+            if node in self._heard:
                 detail = "this node has answered in this round"
                 raise RefusedReply(Refusal.DUPLICATE, detail)
             detail = "this node was not asked in this round"
             raise RefusedReply(Refusal.UNSOLICITED, detail)
         request, record = self._asked[node]
+        if reply.turn != request.turn:
+            detail = "the reply is to an earlier request of this round"
+            raise RefusedReply(Refusal.OTHER_ROUND, detail)
         if record is not None and record.key != reply.key:
             self.claims[node] = reply.key
             detail = f"the node is bound to key {record.key}, not {reply.key}"
@@ -145,9 +150,21 @@ class OpenRound:
         return request
 
     def drop(self, node: int) -> Path | None:
-        """Take back a request that led to nothing; return the steps that it carried."""
-        request, _ = self._asked.pop(node)
-        return request.path
+        """Take back a request for want of its model; return the steps it carried."""
+        self._lacking[node] = self._asked.pop(node)
+        return self._lacking[node][0].path
+
+    def ask_again(self, node: int, turn: int) -> Request | None:
+        """Return a request with the dense model, in place of one that was taken back.
+
+        None where there is no such request; a node is asked again once for each.
+        """
+        if node not in self._lacking:
+            return None
+        request, record = self._lacking.pop(node)
+        request = request._replace(turn=turn, path=None)
+        self._asked[node] = (request, record)
+        return request
 
     def keep(self, node: int, reply: Reply, upload: Upload | None) -> None:
         """Take a valid reply; `upload` is None for a skip."""
@@ -159,7 +176,8 @@ class OpenRound:
         _, record = self._asked.pop(node)
         if record is not None:
             record.heard = self.round
-        self._answered[reply.key] = node
+        self._answered.add(reply.key)
+        self._heard.add(node)
 
     def ready(self) -> Iterator[Kept]:
         """Take out what can be applied before the round closes, in key order."""

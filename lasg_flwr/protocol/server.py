@@ -134,7 +134,7 @@ class LasgServer:
         nodes, broadcast, k = list(nodes), self.broadcast, self.round
         there = frozenset(connected or nodes)
         broadcast.turn += 1
-        opened = OpenRound(self.session, k, broadcast.turn, self.threshold, there)
+        opened = OpenRound(self.session, k, self.threshold, there)
         distances = Distances(broadcast.theta, self.iterates)
         requests, t = [], opened.threshold
         for node in nodes:

@@ -142,6 +142,10 @@ class Failures:
         self._failing = dict.fromkeys(asked, _NO_REPLY)
         self._unassigned = []
 
+    def ask_again(self, node: int) -> None:
+        """Note that a node is asked once more in this round."""
+        self._failing[node] = _NO_REPLY
+
     def about(self, node: int, reason: str | None, code: int | None = None) -> None:
         """Note why a node fails; log it once for each node and reason."""
         reason = quoted(remedied(reason or "no reason given"), _REASON_CHARACTERS)

@@ -127,6 +127,9 @@ class Loop:
         Called with name, round and metrics of an evaluation on the server.
     counts : callable
         Whether a training reply counts towards the share, see `exchange`.
+    repeat : callable
+        Returns the training replies that stand, and messages to those who are asked
+        once more in this round.
     """
 
     strategy: Strategy
@@ -140,6 +143,9 @@ class Loop:
     after_aggregation: Callable[[int, list[Message]], None] = lambda *_: None
     note: Callable[[str, int, MetricRecord], None] = lambda *_: None
     counts: Callable[[Message], bool] = answers
+    repeat: Callable[[list[Message]], tuple[list[Message], list[Message]]] = (
+        lambda replies: (replies, [])
+    )
 
     def run(self, arrays: ArrayRecord, done: int, num_rounds: int) -> Result:
         """Run rounds ``done + 1`` to `num_rounds`; fewer if no workers are left."""
@@ -171,7 +177,9 @@ class Loop:
         requests = self.strategy.configure_train(
             server_round, result.arrays, self.train_config, self.grid
         )
-        replies = self.before_aggregation(self._exchange(requests, self.counts))
+        replies, repeats = self.repeat(self._exchange(requests, self.counts))
+        replies += self._exchange(repeats, self.counts)
+        replies = self.before_aggregation(replies)
         arrays, metrics = self.strategy.aggregate_train(server_round, replies)
         self.after_aggregation(server_round, replies)
         if arrays is not None:

@@ -8,7 +8,9 @@ from flwr.common import log
 from ..errors import WireError
 from ..flower import records
 from ..flower.names import reason_of
+from ..flower.requests import Downloads
 from ..protocol import LasgServer
+from ..protocol.asking import ask_again
 from ..protocol.messages import Reply
 from ..protocol.preview import accepts
 from ..protocol.refusals import Refusal
@@ -112,6 +114,43 @@ class MessageReplies(Replies):
             self._suspicious.say_odd(odd)
         is_update = records.is_update(message.content)
         return metrics if self.judge(server, node, reply, is_update) else None
+
+    def repeats(
+        self, server: LasgServer, replies: list[Message], downloads: Downloads
+    ) -> tuple[list[Message], list[Message], list[Message]]:
+        """Take in the answers of nodes that lack the model, and ask those once more.
+
+        Returns
+        -------
+        kept, taken, repeats : list of Message
+            Replies that are still to be taken in; those that are done with; further
+            requests, with the config of the first.
+        """
+        kept: list[Message] = []
+        taken: list[Message] = []
+        repeats: list[Message] = []
+        first = {message.metadata.dst_node_id: message for message in self._sent}
+        for message in replies:
+            if not self._lacks_model(message):
+                kept.append(message)
+                continue
+            taken.append(message)
+            self.take(server, message)
+            node = message.metadata.src_node_id
+            again = ask_again(server, node)
+            if again is not None:
+                repeats.append(downloads.repeated(first[node], again))
+                self.failures.ask_again(node)
+        self._sent += repeats
+        self._nodes = None
+        return kept, taken, repeats
+
+    def _lacks_model(self, message: Message) -> bool:
+        try:
+            reply = None if message.has_error() else records.read_reply(message.content)
+        except WireError:
+            return False
+        return reply is not None and reply.kind == "no-model"
 
     def would_keep(self, server: LasgServer, message: Message) -> bool:
         """Return whether the server would keep a reply, and change nothing."""

@@ -13,6 +13,7 @@ from flwr.serverapp.strategy.strategy_utils import log_strategy_start_info
 
 from ..config import LasgConfig
 from ..flower.names import check_config
+from ..flower.traffic import of_requests
 from ..protocol import LasgServer
 from .checkpoints import Checkpoints
 from .core import Core
@@ -136,6 +137,7 @@ class RunnableStrategy(Strategy, ABC):
                 self._after_aggregation,
                 self._core.note,
                 self._counts,
+                self._repeat,
             )
             arrays = initial_arrays
             if server.round:
@@ -192,6 +194,17 @@ class RunnableStrategy(Strategy, ABC):
             return False
         log(INFO, "lasg: going on after round %d", core.server.round)
         return True
+
+    def _repeat(self, replies: list[Message]) -> tuple[list[Message], list[Message]]:
+        """Ask those once more who lacked the model; their answers are done with."""
+        core = self._core
+        if core.server.broadcast.model is None:
+            return replies, []
+        downloads = core.downloads()
+        kept, taken, repeats = core.replies.repeats(core.server, replies, downloads)
+        core.count_replies(taken)
+        core.count(of_requests(repeats))
+        return kept, repeats
 
     def _counts(self, message: Message) -> bool:
         return self._core.replies.would_keep(self.server, message)

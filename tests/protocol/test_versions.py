@@ -52,6 +52,7 @@ def test_the_histories_are_not_vacuous() -> None:
     assert sum(h.paths for h in histories) > 400
     assert sum(h.evaluated for h in histories) > 500
     assert sum(h.server.ledger.refused["no model"] for h in histories) > 15
+    assert sum(h.repeats for h in histories) > 10
     assert sum(h.restores for h in histories) > 20
     assert any(h.server.broadcast.ring for h in histories)
 

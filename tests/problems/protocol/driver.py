@@ -78,9 +78,10 @@ class Driver:
         reach = [k for k in history.workers if not self.chance(self.odds.lost)]
         history.open(reach)
         count = len(history.asked)
+        first = len(history.requests) - count
         for offset in self.rng.permutation(count):
             if not self.chance(self.odds.lost):
-                self._exchange(len(history.requests) - count + int(offset))
+                self._exchange(first + int(offset))
             self._stray()
         history.close()
 

@@ -12,6 +12,7 @@ import numpy as np
 from lasg_flwr.codecs import wire
 from lasg_flwr.codecs.assignment import codec_of
 from lasg_flwr.protocol import LasgWorker, Slot, WorkerState
+from lasg_flwr.protocol.asking import ask_again
 from lasg_flwr.protocol.messages import Reply, Request
 from lasg_flwr.protocol.refusals import Refusal
 from lasg_flwr.protocol.rounds import Verdict
@@ -60,7 +61,7 @@ class History:
         self.evaluations: list[tuple[int, Request]] = []
         self.versions: dict[bytes, bytes] = {}
         self.refusals: dict[int, int] = {}
-        self.paths = self.evaluated = 0
+        self.paths = self.evaluated = self.repeats = 0
         self._next_node = 1000
         for _ in range(workers):
             self.join()
@@ -176,12 +177,24 @@ class History:
         assert verdict.kept == expected, verdict
         if verdict.reason is Refusal.NO_MODEL:
             del self.asked[letter.node]
+            if self.dice.random() < 0.7:
+                self.ask_again(letter.node)
         if verdict.kept:
             mark = (reply.session, reply.round, reply.key)
             assert mark not in self.applied, "applied twice"
             self.applied.add(mark)
             self.kept.append(letter)
         return verdict
+
+    def ask_again(self, node: int) -> None:
+        """Ask a node once more that lacked the model."""
+        request = ask_again(self.server, node)
+        assert request is not None
+        assert request.path is None
+        assert ask_again(self.server, node) is None
+        self.asked[node] = request
+        self.requests.append((node, request))
+        self.repeats += 1
 
     def close(self) -> None:
         """Close the round, if one is open, and compare everything with the model."""
@@ -417,6 +430,12 @@ class History:
             assert answer is not None, "a clean request was ignored"
             kept = self.deliver_reply(answer).kept
             self._note_clean(self.letters[answer].reply.key, kept)
+            node = self.letters[answer].node
+            if not kept and node in self.asked:  # it was asked once more
+                again = self.deliver_request(len(self.requests) - 1)
+                assert again is not None
+                assert self.deliver_reply(again).kept
+                self.refusals[self.letters[again].reply.key] = 0
         self.close()
 
     def clean_evaluation(self) -> None:
