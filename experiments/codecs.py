@@ -6,10 +6,11 @@ from dataclasses import replace
 from rich.table import Table
 
 from lasg_flwr.config import MemoryName
+from lasg_flwr.ledger import human_bytes
 
 from .compare import TARGET_FACTOR, Compared, gather
 from .run import Run
-from .table import DISPLAY_NAMES, human_bytes, setting
+from .table import DISPLAY_NAMES, setting
 from .tasks import Task
 from .training import Progress, Row, train
 

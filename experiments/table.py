@@ -6,13 +6,14 @@ so that a run is called the same in the table, in the legends and in the text.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from rich import box
 from rich.table import Table
+
+from lasg_flwr.ledger import human_bytes
 
 from . import tables
 
@@ -33,8 +34,6 @@ NOT_REACHED: Final = "not\nreached"
 NOTHING: Final = "-"
 WHOLE_RUN: Final = "*"
 
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
-
 Run = Mapping[str, Any]
 
 _COLUMNS: Final = (
@@ -51,36 +50,6 @@ _COLUMNS: Final = (
 )
 _RATIO: Final = 3
 """Where the ratio of uploads is among them."""
-
-
-def human_bytes(n: float) -> str:
-    """Write a number of bytes with three digits and a unit, 1 kB being 1000 bytes.
-
-    Raises
-    ------
-    ValueError
-        If `n` is negative or not finite.
-
-    Examples
-    --------
-    >>> human_bytes(512)
-    '512 B'
-    >>> human_bytes(31_400)
-    '31.4 kB'
-    >>> human_bytes(1_372_304)
-    '1.37 MB'
-    >>> human_bytes(999_999)
-    '1.00 MB'
-    """
-    if not (math.isfinite(n) and n >= 0):
-        raise ValueError(f"a number of bytes is finite and not negative, got {n}")
-    if n < 999.5:
-        return f"{n:.0f} B"
-    value, unit = float(n), 0
-    while value >= 999.5 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    digits = f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
-    return f"{digits} {_UNITS[unit]}"
 
 
 def display_name(run: Mapping[str, Any]) -> str:

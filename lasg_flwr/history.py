@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .checks import whole
-from .ledger import Ledger
+from .ledger import Ledger, human_bytes
 from .vectors import F32
 
 Values = Mapping[str, Any]
@@ -251,7 +251,7 @@ def progress_line(row: Row, rounds: int) -> str:
     Examples
     --------
     >>> progress_line(Row(20, 4, 1500, 8_000_000, 0.25, 0.9), 100)
-    'round 20/100: loss 0.25, accuracy 0.9, 4 uploads, 1.5 kB up, 8 MB down'
+    'round 20/100: loss 0.25, accuracy 0.9, 4 uploads, 1.50 kB up, 8.00 MB down'
     """
     parts = [
         f"{name} {value:.4g}"
@@ -259,24 +259,9 @@ def progress_line(row: Row, rounds: int) -> str:
         if value is not None
     ]
     parts.append(f"{row.uploads} uploads")
-    parts += [f"{size(row.uplink_bytes)} up", f"{size(row.downlink_bytes)} down"]
+    up, down = human_bytes(row.uplink_bytes), human_bytes(row.downlink_bytes)
+    parts += [f"{up} up", f"{down} down"]
     return f"round {row.round}/{rounds}: {', '.join(parts)}"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes in words.
-
-    Examples
-    --------
-    >>> size(999), size(1500), size(2_000_000)
-    ('999 B', '1.5 kB', '2 MB')
-    """
-    if count < 1_000:
-        return f"{count} B"
-    scale, unit = next(
-        s for s in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= s[0]
-    )
-    return f"{count / scale:.3g} {unit}"
 
 
 def mean_evaluation(found: Iterable[tuple[float, int, Values]]) -> dict[str, float]:

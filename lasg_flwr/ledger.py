@@ -3,6 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 @dataclass
@@ -132,3 +135,33 @@ class Ledger:
             name: dict(value) if isinstance(value, Counter) else value
             for name, value in vars(self).items()
         }
+
+
+def human_bytes(n: float) -> str:
+    """Write a number of bytes with three digits and a unit, 1 kB being 1000 bytes.
+
+    Raises
+    ------
+    ValueError
+        If `n` is negative or not finite.
+
+    Examples
+    --------
+    >>> human_bytes(512)
+    '512 B'
+    >>> human_bytes(31_400)
+    '31.4 kB'
+    >>> human_bytes(1_372_304)
+    '1.37 MB'
+    >>> human_bytes(999_999)
+    '1.00 MB'
+    """
+    if not (isfinite(n) and n >= 0):
+        raise ValueError(f"a number of bytes is finite and not negative, got {n}")
+    if n < 999.5:
+        return f"{n:.0f} B"
+    value, unit = float(n), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    digits = f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
+    return f"{digits} {_UNITS[unit]}"

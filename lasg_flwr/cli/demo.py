@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..history import size
+from ..ledger import human_bytes
 from ..oracles import Oracle
 from ..simulation import SimulationResult, simulate
 from ..vectors import F32
@@ -106,7 +106,7 @@ def table(runs: Mapping[str, SimulationResult]) -> str:
     head = f"{'':{width}}  {'loss':>7} {'accuracy':>9} {'uploads':>8} {'bytes up':>9}"
     lines = [head]
     for name, result in runs.items():
-        last, up = result.history.rows[-1], size(result.ledger.uplink_bytes)
+        last, up = result.history.rows[-1], human_bytes(result.ledger.uplink_bytes)
         loss, accuracy = last.loss or 0.0, 100 * (last.accuracy or 0.0)
         figures = f"{loss:7.4f} {accuracy:7.1f} % {last.uploads:8,} {up:>9}"
         lines.append(f"{name:{width}}  {figures}")

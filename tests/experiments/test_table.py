@@ -10,8 +10,8 @@ from experiments.table import (
     comparison_table,
     display_name,
     display_names,
-    human_bytes,
 )
+from lasg_flwr.ledger import human_bytes
 
 from .made_up_runs import Row, compared, everything, named, of
 
