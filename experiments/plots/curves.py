@@ -141,6 +141,10 @@ def draw(
         if not any(curve.points(x, y)[1].any() for curve in curves):
             axes.set_xlim(1, 10)
         axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        if high < 20 * low:  # not two powers of ten: label some numbers between
+            axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _dress_y(axes, y, curves, target)
 
