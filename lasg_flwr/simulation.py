@@ -16,6 +16,7 @@ from .oracles import BatchedGradient, Oracle
 from .protocol import LasgServer, LasgWorker
 from .protocol.answers import Answers
 from .protocol.rounds import RoundReport
+from .protocol.serving import Reached
 from .protocol.versions import NO_FORM, Form
 from .vectors import F32
 
@@ -165,7 +166,8 @@ def simulate(
         raise DuplicateKeyError(
             f"{len(oracles)} oracles need as many distinct keys, got {list(keys)!r}"
         )
-    workers = [LasgWorker(o, k) for o, k in zip(oracles, keys, strict=True)]
+    pairs, reached = zip(oracles, keys, strict=True), Reached()
+    workers = [LasgWorker(oracle, key, None, reached) for oracle, key in pairs]
     server = LasgServer(theta, config_from(config, options), buffers=buffers, form=form)
     answers = Answers(workers, server, batched, batched_gradient)
     order = sorted(range(len(workers)), key=lambda i: workers[i].key)

@@ -6,7 +6,7 @@ from ..vectors import F32
 from .heads import Head
 from .messages import Reply, Request
 from .state import Slot, WorkerState
-from .versions import HeldModel, follow, model_id, setup_digest
+from .versions import HeldModel, Path, follow, model_id, setup_digest
 
 
 class Task(NamedTuple):
@@ -48,7 +48,34 @@ def is_old(answered: tuple[bytes, int] | None, request: Request) -> bool:
     )
 
 
-def served(held: HeldModel | None, request: Request) -> HeldModel | None:
+class Reached:
+    """The last version of the model that a worker of this process has come to.
+
+    A version is what its id says, whoever decoded it: workers that share this object
+    decode and hash each step once, and hold one and the same vector.
+    """
+
+    def __init__(self) -> None:
+        self._last: HeldModel | None = None
+
+    def follow(self, held: HeldModel, path: Path, target: bytes) -> HeldModel | None:
+        """Return what `lasg_flwr.protocol.versions.follow` does."""
+        last = self._last
+        if (
+            last is not None
+            and (last.id, last.settings, last.form)
+            == (target, held.settings, held.form)
+            and path.after(held.id) is not None
+        ):
+            return last
+        found = follow(held, path, target)
+        self._last = found or last
+        return found
+
+
+def served(
+    held: HeldModel | None, request: Request, reached: Reached | None = None
+) -> HeldModel | None:
     """Return the version of the model that a request is about.
 
     Parameters
@@ -57,6 +84,8 @@ def served(held: HeldModel | None, request: Request) -> HeldModel | None:
         What the worker has.
     request : Request
         What is asked.
+    reached : Reached, optional
+        What other workers of this process share with it.
 
     Returns
     -------
@@ -68,7 +97,9 @@ def served(held: HeldModel | None, request: Request) -> HeldModel | None:
     if target is None or (held is not None and held.id == target):
         return held
     if request.path is not None:
-        return None if held is None else follow(held, request.path, target)
+        if held is None:
+            return None
+        return (reached or Reached()).follow(held, request.path, target)
     digest = setup_digest(request.settings, request.form)
     if model_id(digest, request.theta, request.buffers) != target:
         return None

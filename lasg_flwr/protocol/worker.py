@@ -18,7 +18,7 @@ from ..vectors import F32, NO_BUFFERS, is_finite, largest_magnitude
 from . import buffers
 from .limits import LARGEST_VALUE
 from .messages import OLDER_KEY, Reply, ReplyKind, Request, upload_id
-from .serving import Task, is_old, no_model, served
+from .serving import Reached, Task, is_old, no_model, served
 from .state import Slot, WorkerState
 
 
@@ -33,6 +33,8 @@ class LasgWorker:
         The worker's key, ``0 <= key < 2**64``; no two workers share one.
     state : WorkerState, optional
         State to go on with; left out, the worker starts anew.
+    reached : Reached, optional
+        Versions of the model that it shares with other workers of this process.
 
     Raises
     ------
@@ -40,16 +42,21 @@ class LasgWorker:
         If the oracle has no examples or the key is out of range.
     """
 
-    __slots__ = ("_generators", "key", "oracle", "state")
+    __slots__ = ("_generators", "_reached", "key", "oracle", "state")
 
     def __init__(
-        self, oracle: Oracle, key: int, state: WorkerState | None = None
+        self,
+        oracle: Oracle,
+        key: int,
+        state: WorkerState | None = None,
+        reached: Reached | None = None,
     ) -> None:
         check_oracle(oracle)
         self.oracle = oracle
         self.key = whole("key", key, most=U64 - 1)
         self.state = state or WorkerState()
         self._generators: KeyedGenerators | None = None
+        self._reached = reached
 
     def handle(self, request: Request) -> Reply | None:
         """Answer a request; None for one that is not newer than the last answered.
@@ -111,7 +118,7 @@ class LasgWorker:
         """Find what the request needs: the model, the batch, a second gradient."""
         if is_old(self.state.answered, request):
             return None
-        model = served(self.state.model, request)
+        model = served(self.state.model, request, self._reached)
         if request.model is not None:
             if model is None:
                 examples = self.oracle.num_examples

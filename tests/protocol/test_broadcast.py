@@ -112,6 +112,8 @@ def test_the_result_is_theta_and_it_converges() -> None:
     assert coded.theta.tobytes() != coded.server.broadcast.theta.tobytes()
     assert coded.ledger.downlink_bytes < plain.ledger.downlink_bytes / 2
     assert coded.ledger.models == len(ORACLES)  # the first one, for each
+    held = [worker.state.model for worker in coded.workers]
+    assert len({id(model.theta) for model in held if model is not None}) == 1
 
 
 def test_local_steps_and_buffers_go_along() -> None:

@@ -17,7 +17,7 @@ from lasg_flwr.protocol.messages import Reply, Request
 from lasg_flwr.protocol.refusals import Refusal
 from lasg_flwr.protocol.rounds import Verdict
 from lasg_flwr.protocol.saving import Capture, capture, restore
-from lasg_flwr.protocol.serving import evaluated
+from lasg_flwr.protocol.serving import Reached, evaluated
 from lasg_flwr.protocol.versions import Form
 from lasg_flwr.rules import ServerRule
 from lasg_flwr.vectors import F32, F64
@@ -58,6 +58,7 @@ class History:
         self.applied: set[tuple[bytes, int, int]] = set()
         self.is_open = False
         self.uploads = self.innovations = self.restores = 0
+        self.reached = Reached() if seed % 2 else None
         self.evaluations: list[tuple[int, Request]] = []
         self.versions: dict[bytes, bytes] = {}
         self.refusals: dict[int, int] = {}
@@ -91,7 +92,7 @@ class History:
 
     def _start(self, key: int, state: WorkerState | None, new_node: bool) -> None:
         oracle = CoarseOracle(int(self.dice.integers(1, 4)), self.dice)
-        self.workers[key] = LasgWorker(oracle, key, state)
+        self.workers[key] = LasgWorker(oracle, key, state, self.reached)
         if new_node or key not in self.nodes:
             self.nodes[key] = self._next_node
             self._next_node += 1
