@@ -14,6 +14,7 @@ from .vectors import F32
 
 Values = Mapping[str, Any]
 Evaluate = Callable[[F32], Values]
+_DOWN = ("downlink_bytes", "evaluation_bytes")
 EVALUATIONS = ("evaluate_metrics", "server_evaluate_metrics")
 """What a log calls the metrics of evaluations on clients and on the server."""
 
@@ -28,7 +29,7 @@ class Row(NamedTuple):
     uploads : int
         Uploads accepted.
     uplink_bytes, downlink_bytes : int
-        Payloads, and packed models or steps of them.
+        Payloads, and packed models or steps of them, for evaluation as well.
     loss, accuracy : float, optional
         Where they were evaluated.
     """
@@ -159,7 +160,7 @@ def row_of(ledger: Ledger, evaluated: Sequence[Values] = ()) -> Row:
     evaluated : sequence of mapping
         Metrics; the first with a loss or an accuracy has it.
     """
-    counts = ledger.rounds, ledger.uploads, ledger.uplink_bytes, ledger.downlink_bytes
+    counts = ledger.rounds, ledger.uploads, ledger.uplink_bytes, ledger.down_bytes
     return Row(*counts, *_figures(evaluated))
 
 
@@ -204,7 +205,7 @@ def read_log(path: str | Path) -> History:
                 k,
                 int(counts.get("uploads", 0)),
                 int(counts.get("uplink_bytes", 0)),
-                int(counts.get("downlink_bytes", 0)),
+                sum(int(counts.get(name, 0)) for name in _DOWN),
                 *_figures(found),
             )
             for k, (counts, found) in sorted(rounds.items())

@@ -45,7 +45,7 @@ class Ledger:
         Minibatch gradients that workers say they computed.
     sgd_uplink_bytes, sgd_downlink_bytes : int
         The same of dense SGD: 4 bytes a value and a header up, the packed model down,
-        for every worker reachable in every round.
+        for every worker reachable in every round; and the model for each evaluation.
     new_starts : int
         Times that all workers were refreshed together (sum-only memory).
     """
@@ -72,12 +72,17 @@ class Ledger:
     @property
     def total_bytes(self) -> int:
         """Payload bytes of both directions, evaluation included."""
-        return self.uplink_bytes + self.downlink_bytes + self.evaluation_bytes
+        return self.uplink_bytes + self.down_bytes
 
     @property
     def total_message_bytes(self) -> int:
         """Bytes of whole messages of both directions."""
         return self.uplink_message_bytes + self.downlink_message_bytes
+
+    @property
+    def down_bytes(self) -> int:
+        """Payload bytes to the workers: models and steps, for evaluation as well."""
+        return self.downlink_bytes + self.evaluation_bytes
 
     def count_requests(
         self,
@@ -110,7 +115,11 @@ class Ledger:
         self.sgd_uplink_bytes += dense_upload_bytes * reachable
 
     def count_evaluations(self, sent: Sequence[int | None], model_bytes: int) -> None:
-        """Count requests for evaluation; arguments as in `count_requests`."""
+        """Count requests for evaluation; arguments as in `count_requests`.
+
+        Federated averaging sends the model once more for each of them.
+        """
+        self.sgd_downlink_bytes += model_bytes * len(sent)
         self.evaluation_bytes += sum(
             model_bytes if length is None else length for length in sent
         )

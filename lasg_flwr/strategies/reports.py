@@ -20,7 +20,7 @@ from ..protocol.opening import append_line
 from ..protocol.rounds import RoundReport
 
 Values = Mapping[str, Any]
-_COUNTS = ("uploads", "uplink_bytes", "downlink_bytes")
+_COUNTS = ("uploads", "uplink_bytes", "downlink_bytes", "evaluation_bytes")
 MetricsAggregation = Callable[[list[RecordDict], str], MetricRecord]
 Sink = Callable[[dict[str, Any]], None]
 
@@ -111,9 +111,11 @@ def _to_log(fields: dict[str, Any]) -> None:
         "skipped %(skipped)d, failed %(failed)d"
     )
     if not fields["failed"] == fields["contacted"] > 0:
-        line += "; bytes so far: %(uplink_bytes)d up, %(downlink_bytes)d down"
+        line += "; bytes so far: %(uplink_bytes)d up, %(down_bytes)d down"
         line += " (dense: %(sgd_uplink_bytes)d, %(sgd_downlink_bytes)d)"
-    log(INFO, line, {**fields, **fields["ledger"]})
+    ledger = fields["ledger"]
+    down = ledger["downlink_bytes"] + ledger["evaluation_bytes"]
+    log(INFO, line, {**fields, **ledger, "down_bytes": down})
     log(DEBUG, "lasg: %s", fields)
 
 
