@@ -53,6 +53,20 @@ def _square(x: F64) -> float:
     return float(x.dot(x))
 
 
+def inner_product(a: F32, b: F32) -> float:
+    """Return ⟨a, b⟩, accumulated in float64.
+
+    Examples
+    --------
+    >>> inner_product(np.float32([1, 2]), np.float32([3, 4]))
+    11.0
+    """
+    parts = [slice(start, start + _DOT) for start in range(0, a.size, _DOT)]
+    return sum(
+        float(a[at].astype(np.float64).dot(b[at].astype(np.float64))) for at in parts
+    )
+
+
 def is_finite(x: NDArray[Any]) -> bool:
     """Return whether every element of `x` is finite.
 

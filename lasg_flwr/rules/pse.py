@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ..checks import whole
-from ..vectors import F32, F64, squared_distance
+from ..vectors import F32, F64, inner_product, squared_distance
 from .base import Outcome, Seen, ServerRule
 
 LARGEST = 1e150
@@ -144,11 +144,8 @@ def smoothness_ratio(
     >>> smoothness_ratio(3 * one, zero, one, one) is None
     True
     """
-    moved = squared_distance(theta, old_theta)
-    if moved == 0.0:
-        return None
-    value = sqrt(squared_distance(gradient, reference_gradient) / moved)
-    return value if value < inf else None
+    changed = squared_distance(gradient, reference_gradient)
+    return _ratio(changed, theta, old_theta)
 
 
 def halved_ratio(first: F32, second: F32, theta: F32, old_theta: F32) -> float | None:
@@ -173,9 +170,12 @@ def halved_ratio(first: F32, second: F32, theta: F32, old_theta: F32) -> float |
     >>> halved_ratio(3 * one + noise, 3 * one, one, zero)
     3.0
     """
+    return _ratio(max(inner_product(first, second), 0.0), theta, old_theta)
+
+
+def _ratio(squared: float, theta: F32, old_theta: F32) -> float | None:
     moved = squared_distance(theta, old_theta)
     if moved == 0.0:
         return None
-    product = float(first.astype(np.float64) @ second.astype(np.float64))
-    value = sqrt(max(product, 0.0) / moved)
+    value = sqrt(squared / moved)
     return value if value < inf else None
