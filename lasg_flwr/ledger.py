@@ -45,7 +45,9 @@ class Ledger:
         Minibatch gradients that workers say they computed.
     sgd_uplink_bytes, sgd_downlink_bytes : int
         The same of dense SGD: 4 bytes a value and a header up, the packed model down,
-        for every worker reachable in every round; and the model for each evaluation.
+        for every worker reachable in every round.
+    sgd_evaluation_bytes : int
+        The packed model for each request for evaluation.
     new_starts : int
         Times that all workers were refreshed together (sum-only memory).
     """
@@ -67,6 +69,7 @@ class Ledger:
     gradient_evaluations: int = 0
     sgd_uplink_bytes: int = 0
     sgd_downlink_bytes: int = 0
+    sgd_evaluation_bytes: int = 0
     new_starts: int = 0
 
     @property
@@ -119,7 +122,7 @@ class Ledger:
 
         Federated averaging sends the model once more for each of them.
         """
-        self.sgd_downlink_bytes += model_bytes * len(sent)
+        self.sgd_evaluation_bytes += model_bytes * len(sent)
         self.evaluation_bytes += sum(
             model_bytes if length is None else length for length in sent
         )

@@ -112,10 +112,12 @@ def _to_log(fields: dict[str, Any]) -> None:
     )
     if not fields["failed"] == fields["contacted"] > 0:
         line += "; bytes so far: %(uplink_bytes)d up, %(down_bytes)d down"
-        line += " (dense: %(sgd_uplink_bytes)d, %(sgd_downlink_bytes)d)"
+        line += " (dense: %(sgd_uplink_bytes)d, %(sgd_down_bytes)d)"
     ledger = fields["ledger"]
     down = ledger["downlink_bytes"] + ledger["evaluation_bytes"]
-    log(INFO, line, {**fields, **ledger, "down_bytes": down})
+    dense = ledger["sgd_downlink_bytes"] + ledger["sgd_evaluation_bytes"]
+    both = {"down_bytes": down, "sgd_down_bytes": dense}
+    log(INFO, line, {**fields, **ledger, **both})
     log(DEBUG, "lasg: %s", fields)
 
 

@@ -43,4 +43,5 @@ def everything(strategy: LasgStrategy) -> tuple[dict[str, bytes], dict[str, Any]
         assert state["ledger"]["fields"].pop(name) > 0
     for name in ("evaluation_bytes", "evaluation_message_bytes", "skip_message_bytes"):
         state["ledger"]["fields"].pop(name)
+    state["ledger"]["fields"].pop("sgd_evaluation_bytes")
     return {n: a.tobytes() for n, a in arrays.items()}, meta
