@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .checks import json_value
 from .errors import LasgError, WireError
-from .vectors import F32
+from .vectors import F32, frozen
 
 ArrayKind = Literal["parameter", "buffer", "integer"]
 
@@ -194,9 +194,10 @@ class Layout:
                 f"theta has {theta.size} and the buffers {buffers.size} elements; the "
                 f"layout has {self.size} and {self.buffer_size}"
             )
-        raw = theta.astype("<f4", copy=False).tobytes()
-        raw += buffers.astype("<f4", copy=False).tobytes() + integers
-        return np.frombuffer(raw, np.uint8)
+        raw = [np.ascontiguousarray(x, "<f4").view(np.uint8) for x in (theta, buffers)]
+        if not buffers.size and not integers:
+            return frozen(raw[0][:])
+        return frozen(np.concatenate([*raw, np.frombuffer(integers, np.uint8)]))
 
     def split(self, packed: NDArray[np.uint8]) -> tuple[F32, F32, bytes]:
         """Undo `pack`: return θ, buffers and integer bytes, as read-only views."""
@@ -205,10 +206,14 @@ class Layout:
                 f"a packed model of shape {packed.shape} and dtype {packed.dtype} does "
                 f"not fit its layout of {self.packed_bytes} bytes"
             )
-        raw = packed.tobytes()
-        theta = np.frombuffer(raw, "<f4", self.size)
-        buffers = np.frombuffer(raw, "<f4", self.buffer_size, 4 * self.size)
-        return theta, buffers, raw[4 * (self.size + self.buffer_size) :]
+        raw = packed.data if packed.flags.c_contiguous else packed.tobytes()
+        floats = np.frombuffer(raw, "<f4", self.size + self.buffer_size)
+        floats.flags.writeable = False
+        return (
+            floats[: self.size],
+            floats[self.size :],
+            bytes(raw[floats.nbytes :]),
+        )
 
     def unflatten(
         self, theta: F32, buffers: F32, integers: bytes

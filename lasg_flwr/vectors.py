@@ -1,5 +1,6 @@
 """Flat vectors: squared norms, finiteness, and read-only copies."""
 
+from math import inf, isfinite, sqrt
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ _BLOCK = 1 << 16
 _DOT = 1 << 13
 """Longest dot product. Of longer ones BLAS libraries wake their own threads, which
 then spin beside PyTorch's and cost a small network more than its gradients."""
+
+_SMALL_SQUARE = 2.0**-100
+"""A mean square above this one lost nothing worth naming to underflow."""
 
 
 def squared_distance(a: F32 | F64, b: F32 | F64 | None = None) -> float:
@@ -67,6 +71,32 @@ def inner_product(a: F32, b: F32) -> float:
     )
 
 
+def rough_square(x: F32 | F64) -> float:
+    """Return about ‖x‖², summed in the vector's own precision; it is read only once.
+
+    It is finite only if all elements are, and then none is larger than its root; it
+    is infinite also where squares overflow, and too small where they underflow.
+
+    Examples
+    --------
+    >>> rough_square(np.float32([3, 4])), rough_square(np.float32([1e30, 0]))
+    (25.0, inf)
+    """
+    whole = x.size - x.size % _DOT
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not whole:
+            return float(x.dot(x))
+        rest = float(x[whole:].dot(x[whole:]))
+        return rest + float(_row_squares(x[:whole].reshape(-1, _DOT)).sum())
+
+
+def _row_squares(rows: NDArray[Any]) -> F64:
+    if hasattr(np, "vecdot"):  # NumPy 2
+        squares: F64 = np.vecdot(rows, rows).astype(np.float64)
+        return squares
+    return np.array([row.dot(row) for row in rows], np.float64)
+
+
 def is_finite(x: NDArray[Any]) -> bool:
     """Return whether every element of `x` is finite.
 
@@ -75,7 +105,35 @@ def is_finite(x: NDArray[Any]) -> bool:
     >>> is_finite(np.float32([1, np.inf]))
     False
     """
+    if x.size > _DOT and x.ndim == 1 and isfinite(rough_square(x)):
+        return True
     return int(np.count_nonzero(np.isfinite(x))) == x.size
+
+
+def is_within(x: F32, largest: float) -> bool:
+    """Return whether |x_i| <= `largest` for every i; False if one is NaN.
+
+    Examples
+    --------
+    >>> is_within(np.float32([1, -3]), 3.0), is_within(np.float32([np.nan]), 3.0)
+    (True, False)
+    """
+    if x.ndim == 1 and rough_square(x) < largest * largest / 2:
+        return True
+    return largest_magnitude(x) <= largest
+
+
+def approximate_norm(x: F32) -> float:
+    """Return ‖x‖ to a relative 1e-5; it is read once where float32 squares suffice.
+
+    Examples
+    --------
+    >>> approximate_norm(np.float32([3, 4])), approximate_norm(np.float32([1e-30, 0]))
+    (5.0, 1.0000000031710769e-30)
+    """
+    rough = rough_square(x)
+    least = x.size * _SMALL_SQUARE
+    return sqrt(rough if least <= rough < inf else squared_distance(x))
 
 
 def largest_magnitude(x: NDArray[Any]) -> float:

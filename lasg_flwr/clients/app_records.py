@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..checks import MOST_EXAMPLES
 from ..errors import WireError
-from ..flower import names, records, requests
+from ..flower import names, packed, records, requests
 
 
 def is_train_request(content: RecordDict) -> bool:
@@ -51,7 +51,7 @@ def numpy_parts(content: RecordDict) -> tuple[list[NDArray[Any]], dict[str, Scal
         raise WireError("the request carries no packed model, and no steps to one")
     config = content.config_records[f"{prefix}.config"]
     values = cast(dict[str, Scalar], dict(config))
-    return [array.numpy() for array in arrays.values()], values
+    return [packed.array_of(array) for array in arrays.values()], values
 
 
 def app_content(
@@ -152,12 +152,12 @@ def fit_result(
     short reply lacks status and number of examples, which its header has too.
     """
     nothing = Array(dtype="", shape=(), stype=SType.NUMPY, data=b"")
-    packed = {"0": Array(arrays[0])} if arrays else {"_empty": nothing}
+    sent = {"0": packed.as_array(arrays[0])} if arrays else {"_empty": nothing}
     lists: dict[str, Any] = {n: v for n, v in metrics.items() if isinstance(v, list)}
     scalars = {name: v for name, v in metrics.items() if name not in lists}
     content = RecordDict(
         {
-            "fitres.parameters": ArrayRecord(packed),
+            "fitres.parameters": ArrayRecord(sent),
             "fitres.metrics": ConfigRecord(scalars),
         }
     )

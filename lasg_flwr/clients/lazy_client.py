@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from ..checks import MOST_EXAMPLES
 from ..errors import LasgError
-from ..flower import records, requests
+from ..flower import packed, records, requests
 from ..protocol.messages import Request
 from .exchange import arrays_of, model_to_evaluate, trained
 from .numpy_client import worker_key
@@ -141,14 +141,14 @@ class LazyClient(Client):
         answer = trained(
             self._store,
             self._key,
-            parameters_to_ndarrays(ins.parameters),
+            packed.arrays_of(ins.parameters),
             ins.config,
             lambda request: ClientOracle(self._client, request),
             nullcontext(),
         )
         return FitRes(
             Status(Code.OK, "Success"),
-            ndarrays_to_parameters(answer.arrays),
+            packed.parameters_of(answer.arrays),
             answer.examples,
             answer.metrics,
         )
@@ -160,8 +160,8 @@ class LazyClient(Client):
         return _or_failure(lambda: self._evaluate(ins), _failed_evaluation)
 
     def _evaluate(self, ins: EvaluateIns) -> EvaluateRes:
-        packed = parameters_to_ndarrays(ins.parameters)
-        request, told = model_to_evaluate(self._store, self._key, packed, ins.config)
+        given = packed.arrays_of(ins.parameters)
+        request, told = model_to_evaluate(self._store, self._key, given, ins.config)
         if request is None:
             return EvaluateRes(Status(Code.OK, "Success"), 0.0, 0, told)
         arrays = list(arrays_of(request).values())

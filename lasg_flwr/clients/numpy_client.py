@@ -4,13 +4,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flwr.app import Context
-from flwr.client import NumPyClient
-from flwr.common import NDArrays, Scalar
+from flwr.client import Client, NumPyClient
+from flwr.common import (
+    Code,
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    GetParametersIns,
+    GetParametersRes,
+    GetPropertiesIns,
+    GetPropertiesRes,
+    NDArrays,
+    Scalar,
+    Status,
+)
 from numpy.typing import NDArray
 
 from ..checks import whole
 from ..config import U64
-from ..flower import records, requests
+from ..flower import packed, records, requests
 from ..layout import Layout
 from ..oracles.base import Oracle
 from ..protocol import LasgWorker, WorkerState
@@ -23,6 +36,32 @@ Evaluate = Callable[
     [dict[str, NDArray[Any]], dict[str, Scalar]],
     tuple[float, int, dict[str, Scalar]],
 ]
+
+
+class PackedClient(Client):
+    """A NumPyClient as a Client; packed arrays are not copied on their way."""
+
+    def __init__(self, client: NumPyClient, plain: Client) -> None:
+        self.numpy_client, self._plain = client, plain
+
+    def get_properties(self, ins: GetPropertiesIns) -> GetPropertiesRes:
+        """Return the client's properties."""
+        return self._plain.get_properties(ins)
+
+    def get_parameters(self, ins: GetParametersIns) -> GetParametersRes:
+        """Return the client's arrays."""
+        return self._plain.get_parameters(ins)
+
+    def fit(self, ins: FitIns) -> FitRes:
+        """Let the client train."""
+        arrays = packed.arrays_of(ins.parameters)
+        made, examples, metrics = self.numpy_client.fit(arrays, ins.config)
+        parameters = packed.parameters_of(made)
+        return FitRes(Status(Code.OK, "Success"), parameters, examples, metrics)
+
+    def evaluate(self, ins: EvaluateIns) -> EvaluateRes:
+        """Let the client evaluate."""
+        return self._plain.evaluate(ins)
 
 
 def worker_key(context: Context) -> int:
@@ -106,6 +145,10 @@ class LasgNumPyClient(NumPyClient):
                     self.store.save(worker.state, request.settings)
         arrays, values = records.reply_parts(reply, worker.oracle.metrics())
         return arrays, int(worker.oracle.num_examples), values
+
+    def to_client(self) -> Client:
+        """Return this client as a ``Client``."""
+        return PackedClient(self, super().to_client())
 
     def _check_layout(self, request: Request) -> None:
         """Compare the server's layout with the oracle's, where it has one."""

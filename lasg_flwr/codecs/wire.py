@@ -53,10 +53,11 @@ from inspect import isabstract
 import numpy as np
 
 from ..errors import WireError
-from ..vectors import F32, is_finite
+from ..vectors import F32, is_finite, is_within, largest_magnitude
 from .base import CODECS, Codec
+from .coding.entropy import BytesLike
 from .coding.inputs import as_vector
-from .coding.large import joined
+from .coding.large import framed, joined
 
 MAGIC, VERSION = 0x4C, 1
 _HEADER = struct.Struct("<BBBBI")
@@ -111,15 +112,34 @@ def encode(codec: Codec, x: F32, rng: np.random.Generator | None = None) -> byte
     >>> len(payload), decode(payload, Dense(), 3).tolist()
     (24, [1.0, 2.0, 3.0])
     """
+    return joined(_parts(codec, x, rng))
+
+
+def encode_framed(
+    codec: Codec, x: F32, rng: np.random.Generator | None = None
+) -> BytesLike:
+    """Return what `encode` does, ready to be sent: see `framed` of `coding.large`."""
+    return framed(_parts(codec, x, rng))
+
+
+def _parts(
+    codec: Codec, x: F32, rng: np.random.Generator | None
+) -> tuple[BytesLike, ...]:
     x = as_vector(x)
     parameters = codec.parameters
     head = _HEADER.pack(MAGIC, VERSION, codec.tag, len(parameters), x.size)
     body = codec.body(x, rng)
     crc = zlib.crc32(body, zlib.crc32(parameters, zlib.crc32(head)))
-    return joined((head, _CRC.pack(crc), parameters, body))
+    return head, _CRC.pack(crc), parameters, body
 
 
-def decode(payload: bytes, codec: Codec, size: int, gain: float = 1.0) -> F32:
+def decode(
+    payload: BytesLike,
+    codec: Codec,
+    size: int,
+    gain: float = 1.0,
+    largest: float | None = None,
+) -> F32:
     """Decode a payload that must be one of `codec` for length `size`.
 
     Parameters
@@ -132,6 +152,8 @@ def decode(payload: bytes, codec: Codec, size: int, gain: float = 1.0) -> F32:
         The length p expected.
     gain : float (default: 1.0)
         Factor on the decoded vector, see `Codec.innovation_gain`.
+    largest : float, optional
+        Magnitude of a value at most; left out, any finite one will do.
 
     Returns
     -------
@@ -147,12 +169,19 @@ def decode(payload: bytes, codec: Codec, size: int, gain: float = 1.0) -> F32:
     x = codec.decode(memoryview(payload)[start:], size)
     if gain != 1.0:
         x = np.multiply(x, np.float32(gain), out=x if x.flags.writeable else None)
+    if largest is not None and is_within(x, largest):
+        return x
     if not codec.always_finite and not is_finite(x):
         raise WireError("the decoded vector holds NaN or infinity")
+    if largest is not None:
+        raise WireError(
+            f"a value of magnitude {largest_magnitude(x):.3g}, at most {largest:.3g} "
+            "can be added up"
+        )
     return x
 
 
-def _check_header(payload: bytes, codec: Codec, size: int) -> int:
+def _check_header(payload: BytesLike, codec: Codec, size: int) -> int:
     if len(payload) < HEADER_BYTES:
         raise WireError(f"a payload of {len(payload)} bytes is shorter than its header")
     magic, version, tag, n, length = _HEADER.unpack_from(payload)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE as MOST_BYTES
 from flwr.proto.message_pb2 import ObjectTree
@@ -110,4 +111,4 @@ def _same(a: memoryview, b: memoryview) -> bool:
     """Compare two pieces; of most the ends differ, and no copies are made."""
     if len(a) != len(b) or a[:_ENDS] != b[:_ENDS] or a[-_ENDS:] != b[-_ENDS:]:
         return False
-    return bytes(a) == bytes(b)
+    return np.array_equal(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8))

@@ -6,12 +6,10 @@ metrics; for requests see `lasg_flwr.flower.requests`.
 """
 
 from collections.abc import Mapping
-from io import BytesIO
 from typing import Any, cast
 
 import numpy as np
 from flwr.app import (
-    Array,
     ArrayRecord,
     ConfigRecord,
     Message,
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 from ..checks import quoted
 from ..errors import WireError
 from ..protocol.messages import Reply
+from . import packed
 from .metrics import LEFT_OUT_KEY, named, numbers, sorted_out, without_odd_ones
 from .names import ARRAYS_KEY as ARRAYS_KEY
 from .names import CONFIG_KEY as CONFIG_KEY
@@ -45,7 +44,7 @@ LISTS_KEY = "fitres.lists"
 
 def named_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
     """Return arrays as a record, under their names."""
-    return ArrayRecord({name: Array(np.asarray(a)) for name, a in arrays.items()})
+    return ArrayRecord({name: packed.as_array(a) for name, a in arrays.items()})
 
 
 def reply_parts(
@@ -121,7 +120,7 @@ def read_reply(content: RecordDict) -> Reply | None:
     (array,) = arrays.values()
     if array.data and array.stype != SType.NUMPY:
         raise WireError(f"malformed: the array of a reply is a {array.stype[:40]!r}")
-    return Reply.from_header(header, read_body(array.data) if array.data else b"")
+    return Reply.from_header(header, packed.read(array.data) if array.data else b"")
 
 
 def read_evaluation(content: RecordDict) -> Reply | None:
@@ -171,29 +170,7 @@ def read_fit_result(result: FitRes) -> Reply | None:
         return None
     if not isinstance(header, bytes) or len(tensors) > 1:
         raise WireError("malformed: no header, or more than one array")
-    return Reply.from_header(header, read_body(tensors[0]) if tensors else b"")
-
-
-def read_body(data: bytes) -> bytes:
-    """Return payload and buffers out of a reply's array, as NumPy's `save` wrote it.
-
-    The header is compared with what is there, so that no memory is taken on its word.
-
-    Raises
-    ------
-    WireError
-        If it is no vector of bytes.
-    """
-    file = BytesIO(data)
-    try:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    except Exception as error:  # whatever NumPy's parser raises
-        raise WireError(f"malformed: the array of a reply: {error}") from None
-    start = file.tell()
-    if dtype != np.uint8 or shape != (len(data) - start,):
-        raise WireError("malformed: the array of a reply is no vector of bytes")
-    return data[start:]
+    return Reply.from_header(header, packed.read(tensors[0]) if tensors else b"")
 
 
 def is_full_answer(content: RecordDict) -> bool:

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 from flwr.app import (
-    Array,
     ArrayRecord,
     ConfigRecord,
     Message,
     MessageType,
     RecordDict,
 )
-from flwr.common import Parameters, Scalar, ndarrays_to_parameters
+from flwr.common import Parameters, Scalar
 from numpy.typing import NDArray
 
 from ..config import Settings
@@ -26,6 +25,7 @@ from ..layout import Layout
 from ..protocol.heads import Head, settings_from, settings_text
 from ..protocol.messages import Request
 from ..protocol.versions import Form, HeldModel, Path
+from . import packed
 from .names import SHORT_KEY, USUAL, check_config
 from .records import HEADER_KEY, LAYOUT_KEY, MODEL_KEY, SETTINGS_KEY
 
@@ -55,7 +55,7 @@ class Downloads:
         if base not in self._records:
             arrays = self._arrays(request.path)
             keys = [MODEL_KEY] * len(arrays)
-            named = dict(zip(keys, map(Array, arrays), strict=True))
+            named = dict(zip(keys, map(packed.as_array, arrays), strict=True))
             self._records[base] = ArrayRecord(named)
         return self._records[base]
 
@@ -85,7 +85,7 @@ class Downloads:
         """Return what Flower's older API sends: the array, and the config."""
         base = _base(request)
         if base not in self._parameters:
-            self._parameters[base] = ndarrays_to_parameters(self._arrays(request.path))
+            self._parameters[base] = packed.parameters_of(self._arrays(request.path))
         return self._parameters[base], config_of(request, config)
 
 

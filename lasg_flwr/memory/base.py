@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from ..codecs import Codec, wire
+from ..codecs.coding.entropy import BytesLike
 from ..vectors import F32, F64
 
 Generators = Callable[[], np.random.Generator]
@@ -40,7 +41,7 @@ class Encoded(NamedTuple):
     """
 
     kind: str
-    payload: bytes
+    payload: BytesLike
     state: Any
 
 
@@ -90,7 +91,7 @@ class Upload(NamedTuple):
 
     kind: str
     decoded: F32
-    payload: bytes
+    payload: BytesLike
     codec: Codec
     id: bytes
     round: int
@@ -264,9 +265,9 @@ class Memory(ABC):
         return None
 
 
-def encoded(codec: Codec, x: F32, rng: Generators) -> bytes:
+def encoded(codec: Codec, x: F32, rng: Generators) -> BytesLike:
     """Return a payload; only a stochastic codec asks for a generator."""
-    return wire.encode(codec, x, rng() if codec.stochastic else None)
+    return wire.encode_framed(codec, x, rng() if codec.stochastic else None)
 
 
 def add(total: F64, x: F32 | F64, weight: float) -> None:

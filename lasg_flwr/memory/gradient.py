@@ -39,4 +39,4 @@ class Gradient(PerWorker):
     def keep(self, h: F32, upload: Upload) -> Held:
         """Hold the payload."""
         codec = spec_of(upload.codec)
-        return Held(True, None, upload.payload, codec, length(h))
+        return Held(True, None, bytes(upload.payload), codec, length(h))

@@ -8,8 +8,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ..codecs import codec_from, wire
-from ..vectors import F32, F64, frozen, squared_distance
+from ..vectors import F32, approximate_norm, frozen
 from .base import Member, Members, Memory, Sum, Upload, accept, add
+from .weighted import WeightedSum
 
 ROUNDING = 2.0**-52
 """Relative error of an addition in float64, and some."""
@@ -50,8 +51,8 @@ class HeldSum(Sum):
         How many workers are part of S.
     replaced : int
         How many of them this round has brought.
-    incoming, outgoing : ndarray, shape (p,), optional
-        Weighted sums of what this round adds and takes away.
+    incoming, outgoing : WeightedSum, optional
+        What this round adds and takes away.
     moved : float
         Σ w ‖·‖ of all that was added or taken away since the last `settle`.
     error : float
@@ -60,8 +61,8 @@ class HeldSum(Sum):
 
     members: int = 0
     replaced: int = 0
-    incoming: F64 | None = None
-    outgoing: F64 | None = None
+    incoming: WeightedSum | None = None
+    outgoing: WeightedSum | None = None
     moved: float = 0.0
     error: float = 0.0
 
@@ -84,13 +85,13 @@ class PerWorker(Memory):
     def apply(self, state: HeldSum, member: Member, upload: Upload) -> None:
         """Replace or add the worker's h_m."""
         if state.incoming is None:
-            state.incoming = np.zeros_like(state.total)
+            state.incoming = WeightedSum(state.total.size)
+            state.outgoing = WeightedSum(state.total.size)
         new = upload.decoded
         if member.memory.in_sum:
             old = held_by(member, state.total.size)
-            if state.outgoing is None:
-                state.outgoing = np.zeros_like(state.total)
-            add(state.outgoing, old, member.weight)
+            if state.outgoing is not None:
+                state.outgoing.add(old, member.weight)
             state.moved += member.weight * member.memory.length
             if upload.kind == "innovation":
                 new = frozen(old + new)
@@ -98,7 +99,7 @@ class PerWorker(Memory):
             state.weight += member.weight
             state.members += 1
         state.replaced += 1
-        add(state.incoming, new, member.weight)
+        state.incoming.add(new, member.weight)
         member.memory = self.keep(new, upload)
         state.moved += member.weight * member.memory.length
         accept(member, upload)
@@ -108,11 +109,11 @@ class PerWorker(Memory):
         if state.incoming is None:
             return
         if state.replaced == state.members:
-            state.total, state.error = state.incoming, 0.0
+            state.total, state.error = state.incoming.total(), 0.0
         else:
-            if state.outgoing is not None:
-                state.total -= state.outgoing
-            state.total += state.incoming
+            if state.outgoing is not None and state.outgoing:
+                state.total -= state.outgoing.total()
+            state.total += state.incoming.total()
         state.incoming = state.outgoing = None
         state.replaced = 0
         _bound_error(state, members)
@@ -148,8 +149,8 @@ def _bound_error(state: HeldSum, members: Members) -> None:
 
 
 def length(h: F32) -> float:
-    """Return ‖h‖."""
-    return sqrt(squared_distance(h))
+    """Return ‖h‖, as precisely as the bound on the error of S needs it."""
+    return approximate_norm(h)
 
 
 def held_by(member: Member, size: int) -> F32:

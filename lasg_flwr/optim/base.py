@@ -15,6 +15,8 @@ from ..vectors import F32, F64, is_finite, squared_distance
 from .schedules import Schedule, schedule_from
 
 S = TypeVar("S", bound=NamedTuple)
+_BLOCK = 1 << 15
+"""Elements of a step that stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,14 @@ class ServerStep(ABC, Generic[S]):
             What `init` or the last step returned.
         """
         direction, state = self.direction(gradient, state)
-        step = direction * -self.schedule(k)
-        step += theta
+        rate, new = -self.schedule(k), np.empty(theta.size, np.float32)
         with np.errstate(over="ignore"):
-            return step.astype(np.float32), state
+            for start in range(0, theta.size, _BLOCK):
+                at = slice(start, start + _BLOCK)
+                step = direction[at] * rate
+                step += theta[at]
+                new[at] = step
+        return new, state
 
     def finite_update(
         self, theta: F32, gradient: F64, k: int, state: S | None

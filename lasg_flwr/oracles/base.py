@@ -239,11 +239,12 @@ def check_oracle(oracle: Oracle) -> None:
     whole("gradients_per_call", calls, most=MOST_EVALUATIONS // 2)
 
 
-def taken(gradient: Any, theta: F32, key: int) -> F32:
+def taken(gradient: Any, theta: F32, key: int, lasts: bool = True) -> F32:
     """Return a read-only copy of what an oracle computed at `theta`.
 
     An oracle may fill and return one array every time, or a view of another; what is
-    kept is a contiguous array of the machine's own byte order.
+    kept is a contiguous array of the machine's own byte order. Unless it `lasts`, a
+    read-only view will do: it is encoded before the oracle is called again.
 
     Raises
     ------
@@ -264,6 +265,8 @@ def taken(gradient: Any, theta: F32, key: int) -> F32:
     flags = gradient.flags
     if flags.owndata and not flags.writeable and gradient.dtype.isnative:
         return gradient  # nobody's to fill again: taken before
+    if not lasts and flags.c_contiguous and gradient.dtype.isnative:
+        return frozen(gradient.view())
     return frozen(np.array(gradient, np.float32))
 
 

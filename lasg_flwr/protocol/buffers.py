@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..codecs import Dense, wire
 from ..errors import WireError
 from ..vectors import F32, F64, NO_BUFFERS, finite_vector, frozen
-from .limits import check_values
+from .limits import LARGEST_VALUE
 from .refusals import Refusal, RefusedReply
 
 
@@ -84,11 +84,9 @@ class BufferMean:
             detail = f"{len(sent)} bytes where there are none"
             raise RefusedReply(Refusal.BAD_BUFFERS, detail)
         try:
-            values = wire.decode(sent, Dense(), self.values.size)
+            return wire.decode(sent, Dense(), self.values.size, largest=LARGEST_VALUE)
         except WireError as error:
             raise RefusedReply(Refusal.BAD_BUFFERS, str(error)) from None
-        check_values(values, Refusal.BAD_BUFFERS)
-        return values
 
     def add(self, values: F32 | None, weight: float) -> None:
         """Take in the buffers of one upload of this round, in key order."""

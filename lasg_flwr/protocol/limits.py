@@ -6,12 +6,8 @@ uploads of the largest values, and counters stay whole numbers below 2^63.
 """
 
 from math import isfinite
-from typing import Any
-
-from numpy.typing import NDArray
 
 from ..checks import MOST_EVALUATIONS, MOST_EXAMPLES
-from ..vectors import largest_magnitude
 from .messages import Reply
 from .refusals import Refusal, RefusedReply
 
@@ -27,14 +23,6 @@ def check_numbers(reply: Reply) -> None:
     if ratio is not None and not (isfinite(ratio) and ratio >= 0):
         detail = f"a smoothness ratio of {ratio!r}, expected a finite one >= 0"
         raise RefusedReply(Refusal.BAD_HEADER, detail)
-
-
-def check_values(values: NDArray[Any], refusal: Refusal) -> None:
-    """Raise `RefusedReply` if a decoded value is too large to be added up safely."""
-    largest = largest_magnitude(values)
-    if not largest <= LARGEST_VALUE:
-        detail = f"a value of magnitude {largest:.3g}, at most 2^100 can be added up"
-        raise RefusedReply(refusal, detail)
 
 
 def _inside(name: str, value: int, least: int, most: int) -> None:

@@ -5,6 +5,7 @@ from hashlib import sha256
 from math import isnan, nan
 from typing import Any, Literal, NamedTuple, get_args
 
+from ..codecs.coding.entropy import BytesLike
 from ..config import Settings
 from ..errors import WireError
 from ..vectors import F32, NO_BUFFERS
@@ -21,6 +22,7 @@ _KINDS: tuple[ReplyKind, ...] = get_args(ReplyKind)
 _REPLY = struct.Struct("<BBB16s16s16sQQQddQIQ")
 _BASE, _HOLDS = 1, 2
 _ID_HEAD = struct.Struct("<16sQ16sQB")
+_WHOLE, _END = 1 << 16, 1 << 12
 
 
 class Request(NamedTuple):
@@ -146,7 +148,7 @@ class Reply(NamedTuple):
     key: int
     base: bytes | None
     kind: ReplyKind
-    payload: bytes = b""
+    payload: BytesLike = b""
     lhs: float = nan
     smoothness_ratio: float | None = None
     examples: int = 1
@@ -174,12 +176,14 @@ class Reply(NamedTuple):
             len(self.buffers),
         )
 
-    def body(self) -> bytes:
+    def body(self) -> BytesLike:
         """Return payload and buffers, as they travel."""
-        return self.payload + self.buffers
+        if not self.buffers:
+            return self.payload
+        return b"".join((self.payload, self.buffers))
 
     @classmethod
-    def from_header(cls, header: bytes, body: bytes) -> "Reply":
+    def from_header(cls, header: bytes, body: BytesLike) -> "Reply":
         """Read a reply that a worker sent.
 
         Parameters
@@ -224,7 +228,7 @@ class Reply(NamedTuple):
             None if isnan(ratio) else ratio,
             n,
             evaluations,
-            body[end:],
+            bytes(body[end:]),
             turn,
             holds if flags & _HOLDS else None,
         )
@@ -235,8 +239,12 @@ def upload_id(
 ) -> bytes:
     """Return the hash of (accepted_id, session, round, model, key, kind, payload).
 
-    It is SHA-256, cut to 128 bits: processors have instructions for it, and of all that
-    is done with a dense upload hashing takes the longest.
+    It is SHA-256, cut to 128 bits. Of a payload above 64 KiB only the first and the
+    last 4 KiB go in: the payload's own checksum, which stands at its beginning and was
+    checked, is over all of it. An id is no proof of what a worker sent, it is the name
+    of an upload: session, round and key make it one of a kind but for a worker that
+    answers one request twice, and then the ends would have to be equal, and the
+    checksum too, of two payloads that are not.
 
     Both sides compute it. Every field but the payload has a fixed length, so that no
     two different uploads hash the same bytes. An id says which h_m both sides hold, so
@@ -269,15 +277,21 @@ class _Hashed:
 
     _last: tuple[bytes, bytes, bytes] = (b"", b"", b"")
 
-    def of(self, head: bytes, payload: bytes) -> bytes:
-        """Return the first 128 bits of SHA-256(head, payload)."""
+    def of(self, head: bytes, payload: BytesLike) -> bytes:
+        """Return the first 128 bits of SHA-256(head, payload or its two ends)."""
         known_head, known_payload, found = self._last
         if payload is known_payload and head == known_head:
             return found  # the same object, and bytes do not change
         digest = sha256(head)
-        digest.update(payload)
-        self._last = head, bytes(payload), digest.digest()[:ID_BYTES]
-        return self._last[2]
+        if len(payload) <= _WHOLE:
+            digest.update(payload)
+        else:
+            digest.update(payload[:_END])
+            digest.update(payload[-_END:])
+        found = digest.digest()[:ID_BYTES]
+        if isinstance(payload, bytes):
+            self._last = head, payload, found
+        return found
 
 
 _hashed = _Hashed()

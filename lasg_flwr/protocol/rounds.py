@@ -9,7 +9,7 @@ from ..codecs import wire
 from ..codecs.assignment import codec_of
 from ..errors import WireError
 from ..memory import Upload
-from .limits import check_numbers, check_values
+from .limits import LARGEST_VALUE, check_numbers
 from .messages import Reply, Request, upload_id
 from .refusals import Refusal, RefusedReply
 from .roster import WorkerRecord
@@ -227,9 +227,8 @@ def decoded(request: Request, reply: Reply) -> Upload:
     damped = not full or memory.damps_full
     gain = codec.innovation_gain(size) if damped else 1.0
     try:
-        vector = wire.decode(reply.payload, codec, size, gain)
+        vector = wire.decode(reply.payload, codec, size, gain, LARGEST_VALUE)
     except WireError as error:
         raise RefusedReply(Refusal.UNDECODABLE, str(error)) from None
-    check_values(vector, Refusal.UNDECODABLE)
     name = upload_id(request.accepted_id, reply, request.model)
     return Upload(reply.kind, vector, reply.payload, codec, name, request.round)

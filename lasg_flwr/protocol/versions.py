@@ -207,7 +207,8 @@ def encode_step(
     codec: Codec, difference: F32, buffers: F32, rng: np.random.Generator | None
 ) -> bytes:
     """Return the payload of a step: the coded difference, and the buffers as values."""
-    return wire.encode(codec, difference, rng) + buffers.astype("<f4").tobytes()
+    coded = wire.encode(codec, difference, rng)
+    return b"".join((coded, buffers.astype("<f4").tobytes()))
 
 
 def apply_step(

@@ -8,13 +8,14 @@ import numpy as np
 
 from ..checks import whole
 from ..codecs.assignment import codec_of
+from ..codecs.coding.entropy import BytesLike
 from ..config import U64
 from ..errors import NonFiniteGradientError
 from ..memory import Encoded, Slots
 from ..oracles.base import Oracle, buffers_of, check_oracle, taken
 from ..random import BATCH, CODEC, KeyedGenerators
 from ..rules import Outcome, Seen, decide
-from ..vectors import F32, NO_BUFFERS, is_finite, largest_magnitude
+from ..vectors import F32, NO_BUFFERS, is_finite, is_within, largest_magnitude
 from . import buffers
 from .limits import LARGEST_VALUE
 from .messages import OLDER_KEY, Reply, ReplyKind, Request, upload_id
@@ -153,7 +154,8 @@ class LasgWorker:
         """Decide, and answer with a skip or an upload; `values` are the buffers."""
         request = task.request
         rule = request.settings.rule_object
-        gradient = taken(gradient, request.theta, self.key)
+        lasts = rule.worker_state is not None or rule.halves_batches
+        gradient = taken(gradient, request.theta, self.key, lasts)
         if reference is not None:
             reference = taken(reference, request.theta, self.key)
         seen = Seen(request.theta, request.round, gradient, reference, task.forced)
@@ -163,18 +165,20 @@ class LasgWorker:
         if halved:
             seen = seen._replace(changes=self._changes(task))
         outcome = rule.update(task.rule, seen)
+        due = task.forced or rule.decided_by != "worker"
+        uploads = decide(outcome.lhs, request.threshold, due).upload
         if not isfinite(outcome.lhs):
-            self._check_finite(gradient, request)
+            if not uploads or outcome.vector is not gradient:  # else it is looked at
+                self._check_finite(gradient, request)
             if reference is not None:
                 self._check_finite(reference, request)
         answered = (request.session, request.turn)
         base = task.base
         if base is not None and outcome.kept is not task.rule:
             base = base._replace(rule=outcome.kept)
-        due = task.forced or rule.decided_by != "worker"
         count = (1 if reference is None else 2) * self.oracle.gradients_per_call
         count *= 2 if halved else 1
-        if decide(outcome.lhs, request.threshold, due).upload:
+        if uploads:
             if values.size:
                 self._check_finite(values, request, "buffers")
             self._check_length(outcome.vector, request)
@@ -228,6 +232,9 @@ class LasgWorker:
 
     def _check_length(self, vector: F32, request: Request) -> None:
         """Refuse to send what the server would not take: g − h is twice as long."""
+        if is_within(vector, LARGEST_VALUE / 2):
+            return
+        self._check_finite(vector, request)
         largest = largest_magnitude(vector)
         if largest > LARGEST_VALUE / 2:
             raise NonFiniteGradientError(
@@ -268,7 +275,7 @@ class LasgWorker:
         self,
         task: Task,
         kind: ReplyKind,
-        payload: bytes,
+        payload: BytesLike,
         outcome: Outcome[Any],
         gradient_evaluations: int,
     ) -> Reply:

@@ -90,3 +90,24 @@ def test_large_payloads_are_what_small_ones_are() -> None:
     assert np.array_equal(wire.decode(payload, Dense(), x.size), x)
     assert isinstance(payload, bytes)
     assert hash(payload) == hash(bytes(bytearray(payload)))
+
+
+@pytest.mark.parametrize("size", [3, 1 << 20])
+def test_payloads_ready_to_be_sent_have_the_same_bytes(size: int) -> None:
+    x = np.arange(size, dtype=np.float32)
+    assert wire.encode_framed(Dense(), x) == wire.encode(Dense(), x)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(0, np.nan), (9000, np.inf), (-1, -np.inf), (-1, 1e31), (8192, -2.0e30)],
+)
+def test_one_value_that_is_too_large_is_found_in_long_vectors(
+    at: int, value: float
+) -> None:
+    x = np.ones(20_000, np.float32)
+    x[at] = value
+    with pytest.raises(WireError, match=r"NaN or infinity|magnitude"):
+        wire.decode(wire.encode(Dense(), x), Dense(), x.size, largest=1e30)
+    x[at] = -1e30
+    wire.decode(wire.encode(Dense(), x), Dense(), x.size, largest=1.01e30)

@@ -13,6 +13,7 @@ import pytest
 
 from lasg_flwr import LasgServer, LasgWorker, WireError
 from lasg_flwr.codecs import Dense, TopK, wire
+from lasg_flwr.codecs.coding.entropy import BytesLike
 from lasg_flwr.protocol import buffers
 from lasg_flwr.protocol.messages import Reply, Request
 from lasg_flwr.protocol.refusals import Refusal
@@ -74,7 +75,7 @@ class Siege:
     def _send(self, node: int, reply: Reply) -> None:
         assert not self.server.receive(node, reply).kept, reply
 
-    def _read(self, node: int, header: bytes, payload: bytes) -> None:
+    def _read(self, node: int, header: bytes, payload: BytesLike) -> None:
         try:
             reply = Reply.from_header(header, payload)
         except WireError:

@@ -172,9 +172,15 @@ def test_decoding_without_checks_is_found_by_hostile_replies(
 ) -> None:
     right = wire.decode
 
-    def mutant(payload: bytes, codec: Any, size: int, gain: float = 1.0) -> Any:
+    def mutant(
+        payload: bytes,
+        codec: Any,
+        size: int,
+        gain: float = 1.0,
+        largest: float | None = None,
+    ) -> Any:
         try:
-            return right(payload, codec, size, gain)
+            return right(payload, codec, size, gain, largest)
         except Exception:
             return np.zeros(size, np.float32)
 

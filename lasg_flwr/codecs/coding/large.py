@@ -7,8 +7,11 @@ it allocates; Python does not when it makes bytes.
 
 import ctypes
 import platform
-from functools import cache
+from functools import cache, lru_cache
+from io import BytesIO
 from typing import Any
+
+import numpy as np
 
 from .entropy import BytesLike
 
@@ -39,6 +42,55 @@ def joined(parts: tuple[BytesLike, ...]) -> bytes:
         target[at : at + len(part)] = part
         at += len(part)
     return made
+
+
+@lru_cache(maxsize=64)
+def vector_head(size: int) -> bytes:
+    """Return what NumPy's `save` writes before a vector of `size` bytes.
+
+    Examples
+    --------
+    >>> file = BytesIO()
+    >>> np.save(file, np.frombuffer(b"abc", np.uint8))
+    >>> file.getvalue() == vector_head(3) + b"abc"
+    True
+    """
+    file = BytesIO()
+    fields = {"descr": "|u1", "fortran_order": False, "shape": (size,)}
+    np.lib.format.write_array_header_1_0(file, fields)
+    return file.getvalue()
+
+
+def framed(parts: tuple[BytesLike, ...]) -> BytesLike:
+    """Return the parts joined; if they are large, with `vector_head` before them.
+
+    A transport that sends such vectors finds the head by `frame_of`, and need not copy
+    what stands behind it.
+
+    Examples
+    --------
+    >>> framed((b"ab", memoryview(b"cd")))
+    b'abcd'
+    >>> large = framed((bytes(LARGE),))
+    >>> frame_of(large) == vector_head(LARGE) + large
+    True
+    """
+    total = sum(len(part) for part in parts)
+    if total < LARGE:
+        return b"".join(parts)
+    head = vector_head(total)
+    return memoryview(joined((head, *parts)))[len(head) :]
+
+
+def frame_of(body: BytesLike) -> bytes | None:
+    """Return the bytes that a large `body` and its head stand in, if it has one."""
+    whole = body.obj if isinstance(body, memoryview) else None
+    head = vector_head(len(body))
+    if not isinstance(whole, bytes) or len(whole) != len(head) + len(body):
+        return None
+    behind = np.frombuffer(whole, np.uint8, offset=len(head))
+    same = behind.ctypes.data == np.frombuffer(body, np.uint8).ctypes.data
+    return whole if same and whole.startswith(head) else None
 
 
 class _Library:
