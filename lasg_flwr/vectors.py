@@ -41,7 +41,8 @@ def squared_distance(a: F32 | F64, b: F32 | F64 | None = None) -> float:
     25.0
     """
     if a.size <= _DOT:
-        return _square((a if b is None else a - b).astype(np.float64))
+        x = (a if b is None else a - b).astype(np.float64)
+        return float(x.dot(x))
     total = 0.0
     for start in range(0, a.size, _BLOCK):
         block = a[start : start + _BLOCK]
@@ -49,12 +50,9 @@ def squared_distance(a: F32 | F64, b: F32 | F64 | None = None) -> float:
             block = block - b[start : start + _BLOCK]
         wide = block.astype(np.float64)
         for at in range(0, wide.size, _DOT):
-            total += _square(wide[at : at + _DOT])
+            part = wide[at : at + _DOT]
+            total += float(part.dot(part))
     return total
-
-
-def _square(x: F64) -> float:
-    return float(x.dot(x))
 
 
 def inner_product(a: F32, b: F32) -> float:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -46,7 +47,7 @@ class ServerStep(ABC, Generic[S]):
     def check_registration(cls, known: Mapping[str, Any]) -> None:
         """Raise ValueError if a step from outside this package is not complete."""
 
-    @property
+    @cached_property
     def schedule(self) -> Schedule:
         """η_k, as a function of k."""
         return schedule_from(self.rate, "rate")
@@ -96,8 +97,11 @@ class ServerStep(ABC, Generic[S]):
             What `init` or the last step returned.
         """
         direction, state = self.direction(gradient, state)
-        rate, new = -self.schedule(k), np.empty(theta.size, np.float32)
+        rate = -self.schedule(k)
         with np.errstate(over="ignore"):
+            if theta.size <= _BLOCK:
+                return (direction * rate + theta).astype(np.float32), state
+            new = np.empty(theta.size, np.float32)
             for start in range(0, theta.size, _BLOCK):
                 at = slice(start, start + _BLOCK)
                 step = direction[at] * rate

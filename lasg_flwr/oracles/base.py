@@ -243,15 +243,17 @@ def taken(gradient: Any, theta: F32, key: int, lasts: bool = True) -> F32:
     """Return a read-only copy of what an oracle computed at `theta`.
 
     An oracle may fill and return one array every time, or a view of another; what is
-    kept is a contiguous array of the machine's own byte order. Unless it `lasts`, a
-    read-only view will do: it is encoded before the oracle is called again.
+    kept is a contiguous array of the machine's own byte order. Unless it `lasts`, the
+    oracle's own will do: it is encoded before the oracle is called again.
 
     Raises
     ------
     ValueError
         Unless it is a gradient at `theta`, by its form.
     """
-    if not isinstance(gradient, np.ndarray) or isinstance(gradient, np.ma.MaskedArray):
+    if type(gradient) is not np.ndarray and (
+        not isinstance(gradient, np.ndarray) or isinstance(gradient, np.ma.MaskedArray)
+    ):
         raise ValueError(
             f"the oracle of worker {key} returned a {type(gradient).__name__}, "
             "expected a NumPy array: convert it, as with tensor.numpy(force=True)"
@@ -263,10 +265,11 @@ def taken(gradient: Any, theta: F32, key: int, lasts: bool = True) -> F32:
             "g.astype(np.float32)"
         )
     flags = gradient.flags
-    if flags.owndata and not flags.writeable and gradient.dtype.isnative:
-        return gradient  # nobody's to fill again: taken before
-    if not lasts and flags.c_contiguous and gradient.dtype.isnative:
-        return frozen(gradient.view())
+    if gradient.dtype.isnative:
+        if not lasts and flags.c_contiguous:
+            return gradient
+        if flags.owndata and not flags.writeable:
+            return gradient  # nobody's to fill again: taken before
     return frozen(np.array(gradient, np.float32))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ..errors import NotTogetherError
 from ..oracles import BatchedGradient
+from ..oracles.base import taken
 from .messages import Reply, Request
 from .server import LasgServer
 from .serving import Task
@@ -110,5 +111,7 @@ def _answer_together(
     gradients = batched_gradient(nodes, thetas, batches)
     references = iter(gradients[len(tasks) :])
     for (node, task), gradient in zip(tasks, gradients, strict=False):
-        reference = None if task.reference_point is None else next(references)
+        reference, theta = None, task.request.theta
+        if task.reference_point is not None:
+            reference = taken(next(references), theta, workers[node].key)
         server.receive(node, workers[node].finish(task, gradient, reference))

@@ -172,7 +172,8 @@ class OpenRound:
             self.skipped += 1
         else:
             self._waiting[reply.key] = Kept(node, reply, upload)
-        self.claims.pop(node, None)
+        if self.claims:
+            self.claims.pop(node, None)
         _, record = self._asked.pop(node)
         if record is not None:
             record.heard = self.round

@@ -119,8 +119,9 @@ class LasgWorker:
         """Find what the request needs: the model, the batch, a second gradient."""
         if is_old(self.state.answered, request):
             return None
-        model = served(self.state.model, request, self._reached)
+        model = self.state.model
         if request.model is not None:
+            model = served(model, request, self._reached)
             if model is None:
                 examples = self.oracle.num_examples
                 return no_model(request.head(), self.key, examples, self.state.model)
@@ -151,17 +152,15 @@ class LasgWorker:
         reference: F32 | None,
         values: F32 = NO_BUFFERS,
     ) -> Reply:
-        """Decide, and answer with a skip or an upload; `values` are the buffers."""
+        """Decide, and answer; `reference` was `taken`, `values` are the buffers."""
         request = task.request
         rule = request.settings.rule_object
-        lasts = rule.worker_state is not None or rule.halves_batches
+        halved = rule.halves_batches and reference is not None
+        lasts = rule.keeps_gradients or halved
         gradient = taken(gradient, request.theta, self.key, lasts)
-        if reference is not None:
-            reference = taken(reference, request.theta, self.key)
         seen = Seen(request.theta, request.round, gradient, reference, task.forced)
         if rule.compares_with_h:
             seen = self._with_memory(seen, task)
-        halved = rule.halves_batches and reference is not None
         if halved:
             seen = seen._replace(changes=self._changes(task))
         outcome = rule.update(task.rule, seen)

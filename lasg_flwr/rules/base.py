@@ -31,7 +31,7 @@ class Seen(NamedTuple):
     round : int
         k.
     gradient : ndarray, shape (p,)
-        ∇ℓ(θ^k; ξ^k).
+        ∇ℓ(θ^k; ξ^k); not to be written to.
     reference_gradient : ndarray, shape (p,), optional
         The gradient on the same batch ξ^k at the rule's `reference_point`.
     forced : bool
@@ -159,6 +159,11 @@ class Rule(ABC, Generic[S]):
     def refreshes(self, state: S | None, round_: int) -> bool:
         """Return whether the rule itself forces an upload, and drops its state."""
         return False
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether a state may hold `Seen.gradient`: it is a copy of its own then."""
+        return self.worker_state is not None
 
     @property
     def evaluates_twice(self) -> bool:

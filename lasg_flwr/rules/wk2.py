@@ -34,6 +34,11 @@ class WK2(WorkerRule[WK2State]):
     name: ClassVar[str] = "wk2"
     worker_state = WK2State
 
+    @property
+    def keeps_gradients(self) -> bool:
+        """False: the state holds θ."""
+        return False
+
     def reference_point(self, state: WK2State | None, forced: bool) -> F32 | None:
         """Return θ^{k−τ}, unless the upload is forced anyway."""
         return None if forced or state is None else state.theta
