@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..vectors import F32, F64
+from .base import add
 
 BLOCK = 1 << 15
 """Elements of the sum that stay in the cache while all vectors are added to them."""
@@ -44,21 +45,16 @@ class WeightedSum:
     def add(self, x: F32, weight: float) -> None:
         """Add w·x; `x` must not change any more."""
         self._waiting.append((x, weight))
-        if len(self._waiting) >= MOST_WAITING:
+        if self._size <= BLOCK or len(self._waiting) >= MOST_WAITING:
             self.total()
 
     def total(self) -> F64:
         """Return the sum, which is the caller's if nothing is added later."""
         if self._sum is None:
             self._sum = np.zeros(self._size)
-        scratch = np.empty(min(BLOCK, self._size))
         for start in range(0, self._size, BLOCK) if self._waiting else ():
             block = self._sum[start : start + BLOCK]
             for x, weight in self._waiting:
-                term = x[start : start + BLOCK]
-                if weight != 1.0:
-                    scaled = scratch[: block.size]
-                    term = np.multiply(term, weight, scaled, dtype=np.float64)
-                block += term
+                add(block, x[start : start + BLOCK], weight)
         self._waiting = []
         return self._sum

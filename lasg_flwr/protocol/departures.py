@@ -35,9 +35,9 @@ def departing(
     """
     k, delay = closing.round, rule.max_delay
     for record in roster.sorted():
-        if not memory.in_sum(record) or memory.waits(record):
+        if k - record.round < (delay if record.key in refused else 2 * delay):
             continue
-        if k - record.round >= (delay if record.key in refused else 2 * delay):
+        if memory.in_sum(record) and not memory.waits(record):
             yield record
     for node, key in closing.claims.items():
         former = roster.at(node)

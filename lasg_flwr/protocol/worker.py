@@ -12,7 +12,7 @@ from ..codecs.coding.entropy import BytesLike
 from ..config import U64
 from ..errors import NonFiniteGradientError
 from ..memory import Encoded, Slots
-from ..oracles.base import Oracle, buffers_of, check_oracle, taken
+from ..oracles.base import Oracle, buffers_of, check_oracle, overrides, taken
 from ..random import BATCH, CODEC, KeyedGenerators
 from ..rules import Outcome, Seen, decide
 from ..vectors import F32, NO_BUFFERS, is_finite, is_within, largest_magnitude
@@ -43,7 +43,7 @@ class LasgWorker:
         If the oracle has no examples or the key is out of range.
     """
 
-    __slots__ = ("_generators", "_reached", "key", "oracle", "state")
+    __slots__ = ("_follows_rounds", "_generators", "_reached", "key", "oracle", "state")
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class LasgWorker:
         self.state = state or WorkerState()
         self._generators: KeyedGenerators | None = None
         self._reached = reached
+        self._follows_rounds = overrides(oracle, "start_round")
 
     def handle(self, request: Request) -> Reply | None:
         """Answer a request; None for one that is not newer than the last answered.
@@ -91,7 +92,8 @@ class LasgWorker:
     def _reference_gradient(self, theta: F32, task: Task) -> F32:
         """Return the gradient at an older iterate, as of its round."""
         base, request = task.base, task.request
-        if base is None:
+        told_of = self._follows_rounds or request.config is not None
+        if base is None or not (told_of or base.config is not None):
             return self._gradient(theta, task)
         told = base.config and {**base.config, OLDER_KEY: True}
         self._enter(base.reference_round, told)
