@@ -50,6 +50,13 @@ class Codec(ABC):
         """Whether decode(encode(x)) equals x to the bit."""
         return False
 
+    def at(self, round_: int) -> "Codec":
+        """Return the codec that encodes in this round; it decodes what this one does.
+
+        It may send more in the first rounds of a run, say.
+        """
+        return self
+
     def alpha(self, size: int) -> float | None:
         """Return the contraction constant for vectors of `size`, if there is one."""
         return None

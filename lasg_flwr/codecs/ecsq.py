@@ -1,11 +1,12 @@
 """ECSQ: a quantizer with one step and a dead zone, entropy-coded."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from ..checks import real
+from ..checks import real, whole
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
@@ -25,7 +26,7 @@ _TRIES, _PATIENT = 48, 8
 _MARGIN = 1e-9
 _SPARSE_BELOW = 64
 _USED_UP = 0.97
-_CORRECTIONS, _NEAR = 3, 0.02
+_CORRECTIONS, _NEAR, _TOO_MANY = 3, 0.02, 1.25
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class ECSQ(Codec):
         Largest ‖C(x) − x‖²/‖x‖², in (0, 1).
     bits : float, optional
         In place of `error`: about so many bits a coordinate. Then α is only 1/2p.
+    least_bits : float (default: 0)
+        Beside `error`: about so many bits a coordinate at least, where no coordinate
+        that is not zero needs more than twice as many for it.
+    rounds : int, optional
+        `least_bits` holds in the first so many rounds of a run, half of it in the next
+        as many, and so on; left out, it holds in all.
 
     Examples
     --------
@@ -71,10 +78,16 @@ class ECSQ(Codec):
 
     error: float = 0.3
     bits: float | None = None
+    least_bits: float = 0.0
+    rounds: int | None = None
 
     def __post_init__(self) -> None:
         error = real("error", self.error, above=0.0, below=1.0)
         object.__setattr__(self, "error", error)
+        least = real("least_bits", self.least_bits, least=0.0, most=24.0)
+        object.__setattr__(self, "least_bits", least)
+        if self.rounds is not None:
+            object.__setattr__(self, "rounds", whole("rounds", self.rounds, least=1))
         if self.bits is None:
             return
         bits = real("bits", self.bits, above=0.0, most=24.0)
@@ -83,6 +96,18 @@ class ECSQ(Codec):
             raise ValueError(
                 f"error={self.error!r} and bits={self.bits!r} are both given: give one"
             )
+        if least:
+            raise ValueError(
+                f"bits={self.bits!r} and least_bits={least!r} are both given: "
+                "least_bits goes with error"
+            )
+
+    def at(self, round_: int) -> "ECSQ":
+        """Return this codec with the `least_bits` of a round."""
+        if self.rounds is None:
+            return self
+        halvings = min(round_ // self.rounds, 64)
+        return ECSQ(self.error, least_bits=self.least_bits / 2**halvings)
 
     def alpha(self, size: int) -> float:
         """Return 1 − error, or 1/2p where bits are given."""
@@ -104,24 +129,37 @@ class ECSQ(Codec):
 
     def _levels(self, x: F32, given: Magnitudes) -> bytes | None:
         """Return a body of levels, if some quantizer keeps the error."""
-        if self.bits is None:
-            aim = self.error if x.size <= EXACT else 0.997 * self.error
-            found = self._kept(x, given, for_error(given, x.size, aim))
-            return None if found is None else _body(*found)
-        body, aim = None, self.bits
+        if self.bits is not None:
+            body = None
+            for body in self._of_bits(x, given, self.bits):  # noqa: B007 - the last
+                pass
+            return body
+        aim = self.error if x.size <= EXACT else 0.997 * self.error
+        found = self._kept(x, given, for_error(given, x.size, aim))
+        body = None if found is None else _body(*found)
+        least = self.least_bits * min(1.0, 2 * np.count_nonzero(x) / x.size)
+        if body is None or 8 * len(body) >= least * x.size:
+            return body
+        wanted, finer = least * x.size / 8, self._of_bits(x, given, least)
+        # where values repeat, a finer step may leap over what is wanted
+        near = [body, *(b for b in finer if len(b) <= _TOO_MANY * wanted)]
+        return min(near, key=lambda b: abs(len(b) - wanted))
+
+    def _of_bits(self, x: F32, given: Magnitudes, bits: float) -> Iterator[bytes]:
+        """Yield bodies that come nearer to so many bits a coordinate."""
+        aim = bits
         for _ in range(_CORRECTIONS):
-            found = self._kept(x, given, for_bits(given, x.size, aim))
+            found = self._kept(x, given, for_bits(given, x.size, aim), bits)
             if found is None:
                 break
-            body = _body(*found)
-            excess = 8 * len(body) / x.size / self.bits
+            yield (body := _body(*found))
+            excess = 8 * len(body) / x.size / bits
             if abs(excess - 1) < _NEAR:
                 break
             aim /= excess
-        return body
 
     def _kept(
-        self, x: F32, given: Magnitudes, quantizer: Quantizer
+        self, x: F32, given: Magnitudes, quantizer: Quantizer, bits: float | None = None
     ) -> tuple[Quantizer, Quantized] | None:
         """Return the coarsest quantizer found that keeps the error, if any.
 
@@ -138,7 +176,7 @@ class ECSQ(Codec):
             if made.lost > allowed and best is not None:
                 return best
             if made.lost <= allowed:
-                enough = self.bits or made.lost >= _USED_UP * allowed
+                enough = bits or made.lost >= _USED_UP * allowed
                 if enough or best is not None:
                     return quantizer, made
                 best = quantizer, made

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import memmove, string_at
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,5 +93,24 @@ def all_seeded(seed: int) -> Iterator[None]:
             return
         used = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
         with torch.random.fork_rng(range(used)):
-            torch.manual_seed(seed)  # the generators of CUDA and other devices too
+            _seed_torch(torch, seed)
             yield
+
+
+def _seed_torch(torch: Any, seed: int) -> None:
+    """Seed PyTorch's generators, those of CUDA and other devices too.
+
+    For a device that is not in use yet ``manual_seed`` keeps the seed for later, and a
+    text of the whole stack with it, which takes a millisecond: not without a device.
+    """
+    if _has_devices():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
+@lru_cache(maxsize=1)
+def _has_devices() -> bool:
+    """Return whether PyTorch may find a device besides the processor."""
+    accelerator = getattr(sys.modules["torch"], "accelerator", None)  # from 2.6 on
+    return accelerator is None or bool(accelerator.is_available())

@@ -162,7 +162,7 @@ class Broadcast:
         if self.model is None:
             self.theta, self.buffers = theta, buffers
             return
-        codec, rng = self._codec, None
+        codec, rng = self._codec.at(round_), None
         if codec.stochastic:
             rng = keyed_generator(self._settings.seed, 0, round_, DOWNLINK)
         difference = np.subtract(theta, self.theta, dtype=np.float32)

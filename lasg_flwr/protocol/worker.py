@@ -259,7 +259,8 @@ class LasgWorker:
         memory = settings.memory_object
         spec = settings.codec if memory.is_relative(slots) else request.full_codec
         rng = partial(self._generator, request, CODEC)
-        return memory.encode(codec_of(spec, self.key), vector, slots, rng)
+        codec = codec_of(spec, self.key).at(request.round)
+        return memory.encode(codec, vector, slots, rng)
 
     def _generator(self, request: Request, stream: int) -> np.random.Generator:
         seed = request.settings.seed

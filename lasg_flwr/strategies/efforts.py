@@ -5,8 +5,12 @@ from typing import Any, Literal
 
 Effort = Literal["one-run", "two-runs"]
 
-UPLOADS, DOWNLOADS = "ecsq:error=0.3", "ecsq:error=0.1"
-"""How updates of an app, and steps of the server's model, are coded."""
+UPLOADS = "ecsq:error=0.3,least_bits=2,rounds=10"
+DOWNLOADS = "ecsq:error=0.1,least_bits=2,rounds=10"
+"""How updates of an app, and steps of the server's model, are coded. In its first
+rounds a model moves the most, and what comes late then is caught up with late: they get
+2 bits a number at least, the next ten 1 bit, and so on, however long the run will be.
+"""
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "one-run": {"rule": "sgd", "memory": "error-feedback"},

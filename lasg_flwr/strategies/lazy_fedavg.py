@@ -17,8 +17,10 @@ class LazyFedAvg(LasgStrategy):
     θ^{k+1} = θ^k − Σ n_m ĥ_m / Σ n_m over the workers that replied, where ĥ_m is what
     worker m's coded update u_m decodes to (the model that it got, minus what it made of
     it), and n_m its present number of examples. What coding leaves out of u_m goes into
-    the worker's next upload; the model goes down as coded steps. With ``codec="dense"``
-    and ``downlink="dense"`` that is `FedAvg`, to rounding.
+    the worker's next upload; the model goes down as coded steps. The first ten rounds
+    get 2 bits a number at least in both directions, the next ten 1 bit, and so on: what
+    comes late in them costs a short run the most, and a long one they cost little. With
+    ``codec="dense"`` and ``downlink="dense"`` that is `FedAvg`, to rounding.
 
     The first ten parameters are those of Flower's `FedAvg`, in its order.
 

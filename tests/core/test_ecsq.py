@@ -57,9 +57,10 @@ def _hard_vectors() -> dict[str, F32]:
     }
 
 
+@pytest.mark.parametrize("least", [0.0, 2.0])
 @pytest.mark.parametrize("error", ERRORS)
-def test_the_error_is_kept_by_every_vector(error: float) -> None:
-    codec = ECSQ(error)
+def test_the_error_is_kept_by_every_vector(error: float, least: float) -> None:
+    codec = ECSQ(error, least_bits=least)
     inputs = _hard_vectors() | edge_vectors()
     for size in (1, 2, 3, 50):
         inputs |= {f"{n} {size}": x for n, x in vectors(size).items()}
@@ -185,3 +186,41 @@ def test_hostile_bodies_are_named() -> None:
     for message, damaged in cases.items():
         with pytest.raises(WireError, match=message):
             codec.decode(damaged, x.size)
+
+
+@pytest.mark.parametrize("least", [1.0, 2.0, 3.0])
+def test_numbers_get_the_bits_that_they_have_to_at_least(least: float) -> None:
+    rng = np.random.default_rng(2)
+    dense = rng.laplace(size=20_000).astype(np.float32)
+    half = dense * (rng.random(dense.size) < 0.5)
+    tenth = dense * (rng.random(dense.size) < 0.1)
+    skewed = rng.standard_cauchy(20_000).astype(np.float32)
+    for x, part in ((dense, 1), (half, 1), (tenth, 0.2), (skewed, 1)):
+        payload, _, relative = _coded(ECSQ(0.3, least_bits=least), x)
+        bits, wanted = 8 * len(payload) / x.size, part * least
+        assert 0.95 * wanted < bits < max(1.05 * wanted, 1.2)
+        assert relative <= _coded(ECSQ(0.3), x)[2]
+    with pytest.raises(ValueError, match="least_bits goes with error"):
+        ECSQ(bits=2, least_bits=least)
+
+
+def test_what_needs_no_more_bits_gets_no_more() -> None:
+    for name in ("equal", "two values"):
+        x = _hard_vectors()[name]
+        assert ECSQ(least_bits=2).encode(x) == ECSQ().encode(x)
+    fine = _normal(5_000)
+    assert ECSQ(0.01, least_bits=2).encode(fine) == ECSQ(0.01).encode(fine)
+
+
+def test_the_least_bits_halve_with_the_rounds() -> None:
+    codec, x = codec_from("ecsq:error=0.3,least_bits=2,rounds=10"), _normal(5_000)
+    assert isinstance(codec, ECSQ)
+    found = [codec.at(k).least_bits for k in (0, 9, 10, 19, 20, 10_000)]
+    assert found[:5] == [2, 2, 1, 1, 0.5]
+    assert found[5] < 1e-15
+    assert ECSQ(least_bits=2).at(10_000) == ECSQ(least_bits=2)
+    for k in (0, 15, 80):  # what a round is encoded with, every round decodes
+        payload = wire.encode(codec.at(k), x)
+        decoded = wire.decode(payload, codec, x.size)
+        assert (decoded == wire.decode(payload, codec.at(k), x.size)).all()
+        assert codec_from("topk:k=3").at(k) == codec_from("topk:k=3")

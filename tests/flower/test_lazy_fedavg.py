@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,34 @@ def test_coded_uploads_lose_little_and_save_bytes() -> None:
     assert w(lazy).tolist() != w(plain).tolist()
     ledger = lazy.ledger
     assert ledger.uploads == ledger.gradient_evaluations == 30 * NODES
+
+
+def test_the_first_rounds_get_more_bits_and_equal_arrays_stay_equal() -> None:
+    app, size = ClientApp(mods=[lasg_mod]), 4000
+    seeds = count()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        theta = message.content.array_records["arrays"]["a"].numpy()
+        rng = np.random.default_rng(next(seeds))
+        theta = theta + rng.standard_cauchy(size).astype(np.float32)
+        arrays = ArrayRecord({n: Array(theta) for n in ("a", "tied")})
+        metrics = MetricRecord({"num-examples": 1})
+        return Message(RecordDict({"a": arrays, "m": metrics}), reply_to=message)
+
+    strategy = LazyFedAvg(fraction_evaluate=0.0)
+    grid, zeros = InProcessGrid(app, 2), np.zeros(size, np.float32)
+    start = ArrayRecord({n: Array(zeros) for n in ("a", "tied")})
+    result = strategy.start(grid, start, num_rounds=25)
+    sent: Any = [result.train_metrics_clientapp[k] for k in range(1, 26)]
+    up = np.diff([m["lasg-uplink-bytes"] for m in sent], prepend=0) / 2
+    down = np.diff([m["lasg-step-bytes"] for m in sent])  # the first one is dense
+    bits, steps = 8 * up / (2 * size), 8 * down / (4 * size)
+    assert 1.9 < bits[:10].min() < bits[:10].max() < 2.2
+    assert 0.95 < bits[10:20].min() < bits[10:20].max() < 1.2
+    assert bits[20:].max() < 0.7
+    assert steps[:10].min() > 1.8
+    assert (result.arrays["a"].numpy() == result.arrays["tied"].numpy()).all()
 
 
 def test_an_app_that_does_not_repeat_itself_is_welcome_to_one_run() -> None:

@@ -34,6 +34,7 @@ EXAMPLES = (
     "ecsq:error=0.01",
     "ecsq:error=0.9",
     "ecsq:bits=0.01",
+    "ecsq:error=0.2,least_bits=0.5,rounds=3",
     "topk",
     "topk:k=3",
     "topk:fraction=1.0",

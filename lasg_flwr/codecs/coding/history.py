@@ -120,7 +120,7 @@ def _classified(values: U8, lanes: int) -> tuple[U8, I64]:
         last = min(first + segment, values.size)
         loops.contexts(signed, first, last, models.CLASS_OF, classes, counts[number])
 
-    threads.in_threads(lane, lanes)
+    threads.in_threads(lane, lanes, values.size)
     return classes, counts.sum(axis=0)
 
 

@@ -84,7 +84,7 @@ def _words(values: U8, contexts: U8 | None, fitted: Models, states: I64) -> list
             at = loops.encode(some, context, many, segment, *tables, own, words)
         found[g] = words[at:]
 
-    threads.in_threads(group, len(parts))
+    threads.in_threads(group, len(parts), values.size)
     return found
 
 
@@ -177,7 +177,7 @@ def _decoded(
             some, segment, made.size, many, sets, slots, own, *average, made
         )
 
-    threads.in_threads(group, len(parts))
+    threads.in_threads(group, len(parts), values.size)
     return None if np.any(spent < 0) else spent
 
 

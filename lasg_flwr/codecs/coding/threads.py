@@ -31,9 +31,15 @@ def blocks(size: int, block: int = BLOCK) -> list[tuple[int, int]]:
     return [(i, min(i + block, size)) for i in range(0, size, block)]
 
 
-def in_threads(work: Callable[[int], None], tasks: int) -> None:
-    """Call ``work(i)`` for i below `tasks`, in a few threads; raise the first error."""
-    workers = min(count(), tasks)
+def in_threads(
+    work: Callable[[int], None], tasks: int, size: int = _PARALLEL_FROM
+) -> None:
+    """Call ``work(i)`` for i below `tasks`, in a few threads; raise the first error.
+
+    `size` is the length of the vector: for a short one threads take longer to start
+    than to work.
+    """
+    workers = min(count(), tasks) if size >= _PARALLEL_FROM else 1
     if workers < 2:
         for i in range(tasks):
             work(i)
