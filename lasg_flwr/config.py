@@ -90,9 +90,9 @@ class LasgConfig:
 
     Parameters
     ----------
-    rule : str or Rule (default: "wk2")
-        Who uploads: ``"sgd"``, ``"lag"``, ``"wk1"``, ``"wk2"``, ``"ps"``, ``"pse"``, or
-        an object of `lasg_flwr.rules`, such as ``WK2(c=0.25, max_delay=200)``; c is in
+    rule : str or Rule (default: "vr")
+        Who uploads: ``"vr"``, the paper's ``"wk1"``, ``"wk2"``, ``"ps"``, ``"pse"``,
+        ``"lag"``, ``"sgd"``, or an object such as ``WK2(c=0.25)``; c is in
         units of 1/η².
     codec : str, Codec, or sequence of these (default: "dense")
         How uploads are encoded; of several, worker m uses entry m mod n, see
@@ -142,7 +142,7 @@ class LasgConfig:
     2.0
     """
 
-    rule: str | Rule[Any] = "wk2"
+    rule: str | Rule[Any] = "vr"
     codec: CodecChoice = "dense"
     memory: MemoryName = "innovation"
     server_memory: ServerMemoryName = "per-worker"

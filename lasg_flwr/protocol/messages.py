@@ -1,7 +1,6 @@
 """Requests and replies: what the two state machines say to each other."""
 
 import struct
-from hashlib import sha256
 from math import isnan, nan
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -18,11 +17,9 @@ OLDER_KEY = "lasg-older-iterate"
 """In a round's config, as an oracle sees it: this run is at the older iterate."""
 
 SESSION_BYTES = ID_BYTES
-_KINDS: tuple[ReplyKind, ...] = get_args(ReplyKind)
+KINDS: tuple[ReplyKind, ...] = get_args(ReplyKind)
 _REPLY = struct.Struct("<BBB16s16s16sQQQddQIQ")
 _BASE, _HOLDS = 1, 2
-_ID_HEAD = struct.Struct("<16sQ16sQB")
-_WHOLE, _END = 1 << 16, 1 << 12
 
 
 class Request(NamedTuple):
@@ -161,7 +158,7 @@ class Reply(NamedTuple):
         """Return everything but the body, as bytes."""
         return _REPLY.pack(
             VERSION,
-            _KINDS.index(self.kind),
+            KINDS.index(self.kind),
             _BASE * (self.base is not None) + _HOLDS * (self.holds is not None),
             self.session,
             self.base or NO_ID,
@@ -210,7 +207,7 @@ class Reply(NamedTuple):
             )
         *head, n, evaluations, extra = _REPLY.unpack(header)
         _, kind, flags, session, base, holds, round_, turn, key, lhs, ratio = head
-        if kind >= len(_KINDS) or flags > _BASE + _HOLDS:
+        if kind >= len(KINDS) or flags > _BASE + _HOLDS:
             raise WireError(f"a reply of unknown kind {kind} or flags {flags}")
         if extra > len(body):
             raise WireError(
@@ -222,7 +219,7 @@ class Reply(NamedTuple):
             round_,
             key,
             base if flags & _BASE else None,
-            _KINDS[kind],
+            KINDS[kind],
             body[:end],
             lhs,
             None if isnan(ratio) else ratio,
@@ -232,66 +229,3 @@ class Reply(NamedTuple):
             turn,
             holds if flags & _HOLDS else None,
         )
-
-
-def upload_id(
-    accepted_id: bytes | None, reply: Reply, model: bytes | None = None
-) -> bytes:
-    """Return the hash of (accepted_id, session, round, model, key, kind, payload).
-
-    It is SHA-256, cut to 128 bits. Of a payload above 64 KiB only the first and the
-    last 4 KiB go in: the payload's own checksum, which stands at its beginning and was
-    checked, is over all of it. An id is no proof of what a worker sent, it is the name
-    of an upload: session, round and key make it one of a kind but for a worker that
-    answers one request twice, and then the ends would have to be equal, and the
-    checksum too, of two payloads that are not.
-
-    Both sides compute it. Every field but the payload has a fixed length, so that no
-    two different uploads hash the same bytes. An id says which h_m both sides hold, so
-    the buffers are no part of it: nobody holds them after the round, and with them in
-    it two equal h_m could go by different ids, and a worker be refreshed for nothing.
-
-    Parameters
-    ----------
-    accepted_id : bytes, 16, or None
-        What the upload builds on.
-    reply : Reply
-        The upload.
-    model : bytes, 16, or None
-        The version of the model that it was made at, where downloads are coded.
-
-    Examples
-    --------
-    >>> a = Reply(bytes(16), 3, 7, None, "full", b"x")
-    >>> upload_id(None, a) == upload_id(bytes(16), a)
-    False
-    """
-    base = b"\0" + NO_ID if accepted_id is None else b"\1" + accepted_id
-    kind, at = _KINDS.index(reply.kind), model or NO_ID
-    head = base + _ID_HEAD.pack(reply.session, reply.round, at, reply.key, kind)
-    return _hashed.of(head, reply.payload)
-
-
-class _Hashed:
-    """The last hash: in one process the server asks for what the worker hashed."""
-
-    _last: tuple[bytes, bytes, bytes] = (b"", b"", b"")
-
-    def of(self, head: bytes, payload: BytesLike) -> bytes:
-        """Return the first 128 bits of SHA-256(head, payload or its two ends)."""
-        known_head, known_payload, found = self._last
-        if payload is known_payload and head == known_head:
-            return found  # the same object, and bytes do not change
-        digest = sha256(head)
-        if len(payload) <= _WHOLE:
-            digest.update(payload)
-        else:
-            digest.update(payload[:_END])
-            digest.update(payload[-_END:])
-        found = digest.digest()[:ID_BYTES]
-        if isinstance(payload, bytes):
-            self._last = head, payload, found
-        return found
-
-
-_hashed = _Hashed()

@@ -10,9 +10,10 @@ from ..codecs.assignment import codec_of
 from ..errors import WireError
 from ..memory import Upload
 from .limits import LARGEST_VALUE, check_numbers
-from .messages import Reply, Request, upload_id
+from .messages import Reply, Request
 from .refusals import Refusal, RefusedReply
 from .roster import WorkerRecord
+from .upload_ids import upload_id
 from .versions import Path
 
 

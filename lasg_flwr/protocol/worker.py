@@ -18,9 +18,10 @@ from ..rules import Outcome, Seen, decide
 from ..vectors import F32, NO_BUFFERS, is_finite, is_within, largest_magnitude
 from . import buffers
 from .limits import LARGEST_VALUE
-from .messages import OLDER_KEY, Reply, ReplyKind, Request, upload_id
+from .messages import OLDER_KEY, Reply, ReplyKind, Request
 from .serving import Reached, Task, is_old, no_model, served
 from .state import Slot, WorkerState
+from .upload_ids import upload_id
 
 
 class LasgWorker:

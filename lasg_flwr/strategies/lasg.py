@@ -39,9 +39,9 @@ class LasgStrategy(RunnableStrategy):
 
     Parameters
     ----------
-    rule : str or Rule (default: "wk2")
-        Who uploads: ``"sgd"``, ``"lag"``, ``"wk1"``, ``"wk2"``, ``"ps"``, ``"pse"``, or
-        an object of `lasg_flwr.rules`, such as ``WK2(c=0.25, max_delay=200)``.
+    rule : str or Rule (default: "vr")
+        Who uploads: ``"vr"``, the paper's ``"wk1"``, ``"wk2"``, ``"ps"``, ``"pse"``,
+        ``"lag"``, ``"sgd"``, or an object such as ``WK2(c=0.25, max_delay=200)``.
     codec : str, Codec, or sequence of these (default: "dense")
         How uploads are encoded; of several, worker m uses entry m mod n.
     config : LasgConfig, optional
@@ -116,7 +116,7 @@ class LasgStrategy(RunnableStrategy):
 
     def __init__(
         self,
-        rule: str | Rule[Any] = "wk2",
+        rule: str | Rule[Any] = "vr",
         codec: CodecChoice = "dense",
         *,
         config: LasgConfig | None = None,

@@ -95,7 +95,7 @@ class LegacyLasgStrategy(Strategy):
 
     def __init__(
         self,
-        rule: Any = "wk2",
+        rule: Any = "vr",
         codec: Any = "dense",
         *,
         config: LasgConfig | None = None,

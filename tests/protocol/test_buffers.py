@@ -11,9 +11,10 @@ from lasg_flwr import LasgServer, LasgWorker, NonFiniteGradientError, simulate
 from lasg_flwr.codecs import Dense, wire
 from lasg_flwr.errors import WireError
 from lasg_flwr.protocol.buffers import encode
-from lasg_flwr.protocol.messages import Reply, Request, upload_id
+from lasg_flwr.protocol.messages import Reply, Request
 from lasg_flwr.protocol.rounds import RoundReport
 from lasg_flwr.protocol.saving import Capture, capture, restore
+from lasg_flwr.protocol.upload_ids import upload_id
 from lasg_flwr.vectors import F32
 from tests.problems.least_squares import Running, least_squares
 from tests.problems.rules import every_rule

@@ -130,7 +130,7 @@ def test_buffers_and_integers_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rule": "pse"}, "rule is 'wk2"),
+        ({"rule": "pse"}, "rule is 'vr"),
         ({"codec": "topk:k=2"}, "codec is 'dense'"),
         ({"server_memory": "sum-only"}, "full_codec|server_memory is 'per-worker'"),
     ],

@@ -16,8 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from lasg_flwr import Oracle
 from lasg_flwr.config import MemoryName, ServerMemoryName
 from lasg_flwr.protocol import LasgWorker
-from lasg_flwr.protocol.messages import Reply, upload_id
+from lasg_flwr.protocol.messages import Reply
 from lasg_flwr.protocol.saving import Capture, capture, restore
+from lasg_flwr.protocol.upload_ids import upload_id
 from lasg_flwr.vectors import F32
 from tests.problems.protocol.driver import play
 from tests.problems.protocol.history import History
