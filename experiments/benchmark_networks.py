@@ -251,6 +251,7 @@ def timed(
                 wall[what].append(1e3 * (time.perf_counter() - start) / rounds)
                 cpu[what].append(1e3 * (time.process_time() - used) / rounds)
     base = wall["bare loop"]
+    vmap = wall.get("bare vmap")
     return [
         {
             "network": name,
@@ -263,6 +264,8 @@ def timed(
             "x_bare_loop": round(
                 median(a / b for a, b in zip(wall[what], base, strict=True)), 2
             ),
+            "x_bare_vmap": vmap
+            and round(median(a / b for a, b in zip(wall[what], vmap, strict=True)), 2),
             "x_bare_loop_cpu": round(
                 median(a / b for a, b in zip(cpu[what], cpu["bare loop"], strict=True)),
                 2,

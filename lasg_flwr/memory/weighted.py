@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from ..codecs.coding.backend import addition_for
 from ..vectors import F32, F64
 from .base import add
 
-BLOCK = 1 << 15
+BLOCK = 1 << 16
 """Elements of the sum that stay in the cache while all vectors are added to them."""
 
 MOST_WAITING = 16
@@ -52,9 +53,14 @@ class WeightedSum:
         """Return the sum, which is the caller's if nothing is added later."""
         if self._sum is None:
             self._sum = np.zeros(self._size)
+        loop = addition_for(self._size) if self._waiting else None
         for start in range(0, self._size, BLOCK) if self._waiting else ():
             block = self._sum[start : start + BLOCK]
             for x, weight in self._waiting:
-                add(block, x[start : start + BLOCK], weight)
+                term = x[start : start + BLOCK]
+                if loop is None or not term.dtype.isnative:
+                    add(block, term, weight)
+                else:
+                    loop(block, term, weight)
         self._waiting = []
         return self._sum

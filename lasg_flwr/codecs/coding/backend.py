@@ -1,8 +1,10 @@
 """Which inner loops run: compiled ones where numba is installed, else NumPy's."""
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 from . import kernels, rans_loops
 
@@ -41,3 +43,15 @@ def deadzone_for(size: int) -> ModuleType:
     if available and size >= SEQUENTIAL_MINIMUM:
         return import_module(f"{__package__}.deadzone_fast")
     return kernels
+
+
+def addition_for(size: int) -> Callable[[Any, Any, float], None] | None:
+    """Return a compiled ``total += weight * x`` for float64 and float32, if there is.
+
+    It gives the bits that NumPy gives, without its two passes over what it converts.
+    """
+    if not available or size < MINIMUM:
+        return None
+    loop: Callable[[Any, Any, float], None]
+    loop = import_module(f"{__package__}.fast").add_weighted
+    return loop

@@ -239,3 +239,10 @@ def select(x: F32, k: int) -> NDArray[np.int64]:
     near = bits[found] & np.uint32(MAGNITUDE)
     chosen: NDArray[np.int64] = found[kernels.largest(near, k)]
     return chosen
+
+
+@compiled
+def add_weighted(total: NDArray[np.float64], x: F32, weight: float) -> None:
+    """Add weight·x; see `backend.addition_for`."""
+    for i in range(total.size):
+        total[i] += np.float64(x[i]) * weight
