@@ -23,7 +23,7 @@ from flwr.clientapp import ClientApp
 from lasg_flwr.flower import traffic
 
 from ..inprocess import InProcessGrid
-from .projects import PROJECTS, VARIANTS, Apps, copy_project, load_apps
+from .projects import PROJECTS, Apps, copy_project, load_apps
 from .summary import Row, write_summary
 
 CLIENTS = 10
@@ -33,7 +33,7 @@ def dropin_command(
     out: Annotated[Path, typer.Option()],
     seeds: Annotated[int, typer.Option(min=1)] = 5,
     projects: Annotated[str, typer.Option()] = ",".join(PROJECTS),
-    variants: Annotated[str, typer.Option()] = ",".join(VARIANTS),
+    variants: Annotated[str, typer.Option()] = "plain,lazy",
     rounds: Annotated[int, typer.Option(min=1)] = 80,
     fraction_train: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
 ) -> None:
