@@ -5,20 +5,7 @@ from typing import Any
 
 from flwr.app import Context
 from flwr.client import Client, NumPyClient
-from flwr.common import (
-    Code,
-    EvaluateIns,
-    EvaluateRes,
-    FitIns,
-    FitRes,
-    GetParametersIns,
-    GetParametersRes,
-    GetPropertiesIns,
-    GetPropertiesRes,
-    NDArrays,
-    Scalar,
-    Status,
-)
+from flwr.common import Code, FitIns, FitRes, NDArrays, Scalar, Status
 from numpy.typing import NDArray
 
 from ..checks import whole
@@ -38,30 +25,12 @@ Evaluate = Callable[
 ]
 
 
-class PackedClient(Client):
-    """A NumPyClient as a Client; packed arrays are not copied on their way."""
-
-    def __init__(self, client: NumPyClient, plain: Client) -> None:
-        self.numpy_client, self._plain = client, plain
-
-    def get_properties(self, ins: GetPropertiesIns) -> GetPropertiesRes:
-        """Return the client's properties."""
-        return self._plain.get_properties(ins)
-
-    def get_parameters(self, ins: GetParametersIns) -> GetParametersRes:
-        """Return the client's arrays."""
-        return self._plain.get_parameters(ins)
-
-    def fit(self, ins: FitIns) -> FitRes:
-        """Let the client train."""
-        arrays = packed.arrays_of(ins.parameters)
-        made, examples, metrics = self.numpy_client.fit(arrays, ins.config)
-        parameters = packed.parameters_of(made)
-        return FitRes(Status(Code.OK, "Success"), parameters, examples, metrics)
-
-    def evaluate(self, ins: EvaluateIns) -> EvaluateRes:
-        """Let the client evaluate."""
-        return self._plain.evaluate(ins)
+def _fit_packed(self: Any, ins: FitIns) -> FitRes:
+    """Let a wrapped NumPyClient train; packed arrays are not copied on their way."""
+    arrays = packed.arrays_of(ins.parameters)
+    made, examples, metrics = self.numpy_client.fit(arrays, ins.config)
+    status, parameters = Status(Code.OK, "Success"), packed.parameters_of(made)
+    return FitRes(status, parameters, examples, metrics)
 
 
 def worker_key(context: Context) -> int:
@@ -147,8 +116,10 @@ class LasgNumPyClient(NumPyClient):
         return arrays, int(worker.oracle.num_examples), values
 
     def to_client(self) -> Client:
-        """Return this client as a ``Client``."""
-        return PackedClient(self, super().to_client())
+        """Return what Flower makes of this client, with a ``fit`` of our own."""
+        flowers = type(super().to_client())
+        client: Client = type("PackedClient", (flowers,), {"fit": _fit_packed})(self)
+        return client
 
     def _check_layout(self, request: Request) -> None:
         """Compare the server's layout with the oracle's, where it has one."""
