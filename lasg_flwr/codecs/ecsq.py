@@ -1,6 +1,5 @@
 """ECSQ: a quantizer with one step and a dead zone, entropy-coded."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -88,6 +87,10 @@ class ECSQ(Codec):
         object.__setattr__(self, "least_bits", least)
         if self.rounds is not None:
             object.__setattr__(self, "rounds", whole("rounds", self.rounds, least=1))
+            if not least:
+                raise ValueError(
+                    f"rounds={self.rounds!r} is how long least_bits holds: give both"
+                )
         if self.bits is None:
             return
         bits = real("bits", self.bits, above=0.0, most=24.0)
@@ -130,10 +133,8 @@ class ECSQ(Codec):
     def _levels(self, x: F32, given: Magnitudes) -> bytes | None:
         """Return a body of levels, if some quantizer keeps the error."""
         if self.bits is not None:
-            body = None
-            for body in self._of_bits(x, given, self.bits):  # noqa: B007 - the last
-                pass
-            return body
+            bodies = self._of_bits(x, given, self.bits)
+            return bodies[-1] if bodies else None
         aim = self.error if x.size <= EXACT else 0.997 * self.error
         found = self._kept(x, given, for_error(given, x.size, aim))
         body = None if found is None else _body(*found)
@@ -145,26 +146,28 @@ class ECSQ(Codec):
         near = [body, *(b for b in finer if len(b) <= _TOO_MANY * wanted)]
         return min(near, key=lambda b: abs(len(b) - wanted))
 
-    def _of_bits(self, x: F32, given: Magnitudes, bits: float) -> Iterator[bytes]:
-        """Yield bodies that come nearer to so many bits a coordinate."""
-        aim = bits
+    def _of_bits(self, x: F32, given: Magnitudes, bits: float) -> list[bytes]:
+        """Return bodies that come nearer and nearer to so many bits a coordinate."""
+        bodies, aim = [], bits
         for _ in range(_CORRECTIONS):
-            found = self._kept(x, given, for_bits(given, x.size, aim), bits)
+            found = self._kept(x, given, for_bits(given, x.size, aim), used_up=False)
             if found is None:
                 break
-            yield (body := _body(*found))
-            excess = 8 * len(body) / x.size / bits
+            bodies.append(_body(*found))
+            excess = 8 * len(bodies[-1]) / x.size / bits
             if abs(excess - 1) < _NEAR:
                 break
             aim /= excess
+        return bodies
 
     def _kept(
-        self, x: F32, given: Magnitudes, quantizer: Quantizer, bits: float | None = None
+        self, x: F32, given: Magnitudes, quantizer: Quantizer, used_up: bool = True
     ) -> tuple[Quantizer, Quantized] | None:
         """Return the coarsest quantizer found that keeps the error, if any.
 
         The first one seldom fails, as what it loses was known within a percent: then Δ
-        is made smaller until it holds. Where much is left, one larger Δ is tried.
+        is made smaller until it holds. Where much is left and the error is to be
+        `used_up`, one larger Δ is tried.
         """
         top, best = float(given.values[-1]) * 1.01, None
         for turn in range(_TRIES):
@@ -176,7 +179,7 @@ class ECSQ(Codec):
             if made.lost > allowed and best is not None:
                 return best
             if made.lost <= allowed:
-                enough = bits or made.lost >= _USED_UP * allowed
+                enough = not used_up or made.lost >= _USED_UP * allowed
                 if enough or best is not None:
                     return quantizer, made
                 best = quantizer, made

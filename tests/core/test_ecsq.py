@@ -204,6 +204,12 @@ def test_numbers_get_the_bits_that_they_have_to_at_least(least: float) -> None:
         ECSQ(bits=2, least_bits=least)
 
 
+@pytest.mark.parametrize("spec", ["ecsq:rounds=3", "ecsq:bits=0.5,rounds=3"])
+def test_rounds_without_least_bits_are_refused(spec: str) -> None:
+    with pytest.raises(ValueError, match="rounds=3 is how long least_bits holds"):
+        codec_from(spec)
+
+
 def test_what_needs_no_more_bits_gets_no_more() -> None:
     for name in ("equal", "two values"):
         x = _hard_vectors()[name]
