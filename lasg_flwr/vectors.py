@@ -122,7 +122,7 @@ def is_within(x: F32, largest: float) -> bool:
 
 
 def approximate_norm(x: F32) -> float:
-    """Return ‖x‖ to a relative 1e-5; it is read once where float32 squares suffice.
+    """Return ‖x‖, in float32 and in one pass where that neither over- nor underflows.
 
     Examples
     --------

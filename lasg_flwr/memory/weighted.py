@@ -53,14 +53,13 @@ class WeightedSum:
         """Return the sum, which is the caller's if nothing is added later."""
         if self._sum is None:
             self._sum = np.zeros(self._size)
-        loop = addition_for(self._size) if self._waiting else None
-        for start in range(0, self._size, BLOCK) if self._waiting else ():
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return self._sum
+        loop = addition_for(self._size)
+        for start in range(0, self._size, BLOCK):
             block = self._sum[start : start + BLOCK]
-            for x, weight in self._waiting:
-                term = x[start : start + BLOCK]
-                if loop is None or not term.dtype.isnative:
-                    add(block, term, weight)
-                else:
-                    loop(block, term, weight)
-        self._waiting = []
+            for x, weight in waiting:
+                one = add if loop is None or not x.dtype.isnative else loop
+                one(block, x[start : start + BLOCK], weight)
         return self._sum

@@ -60,9 +60,6 @@ def check_key(
         rule.check_key(key)
     except ValueError as error:
         raise RefusedReply(Refusal.UNKNOWN_KEY, str(error)) from None
-    owner = roster.records.get(key)
-    if owner is not None and owner.node == node:
-        return
     if not _is_free(rule, roster, current, node, key):
         raise RefusedReply(
             Refusal.DUPLICATE_KEY,

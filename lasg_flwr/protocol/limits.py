@@ -18,12 +18,6 @@ LARGEST_VALUE = float(2**100)
 def check_numbers(reply: Reply) -> None:
     """Raise `RefusedReply` unless the numbers of a reply's header can be used."""
     ratio = reply.smoothness_ratio
-    if (
-        ratio is None
-        and 1 <= reply.examples <= MOST_EXAMPLES
-        and 0 <= reply.gradient_evaluations <= MOST_EVALUATIONS
-    ):
-        return
     _inside("examples", reply.examples, 1, MOST_EXAMPLES)
     _inside("gradient evaluations", reply.gradient_evaluations, 0, MOST_EVALUATIONS)
     if ratio is not None and not (isfinite(ratio) and ratio >= 0):

@@ -173,8 +173,7 @@ class OpenRound:
             self.skipped += 1
         else:
             self._waiting[reply.key] = Kept(node, reply, upload)
-        if self.claims:
-            self.claims.pop(node, None)
+        self.claims.pop(node, None)
         _, record = self._asked.pop(node)
         if record is not None:
             record.heard = self.round
