@@ -1,5 +1,6 @@
 """The projects of this folder, plain and lazy, as folders and as loaded apps."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,9 @@ CHANGES = {"lazy": "", "two-runs": 'effort="two-runs",'}
 VARIANTS = ("plain", *CHANGES)
 CHOICE = "LazyFedAvg("
 """What the diffs put in the place of FedAvg; a variant's arguments come after it."""
+BY_ROUND = re.compile(r"(torch\.manual_seed\().*server.round.*\)")
+BY_STRATEGY = r'\1config["lasg-seed"])'
+"""How a client seeds itself, and how it must where it runs twice on equal batches."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,9 @@ def copy_project(project: str, variant: str, folder: Path) -> Path:
         diff = diff.replace(CHOICE, CHOICE + CHANGES[variant])
         command = ["git", "apply", "-"]
         subprocess.run(command, input=diff, text=True, cwd=folder, check=True)
+    if variant == "two-runs":
+        for client in folder.glob("*/client_app.py"):
+            client.write_text(BY_ROUND.sub(BY_STRATEGY, client.read_text()))
     return folder
 
 

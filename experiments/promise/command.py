@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from .. import tables
 from ..output import clear_errors, make_folder
+from ..reproduce.ahead import default_jobs
 from ..reproduce.store import Store
 from .suite import FULL, METHODS, QUICK, RECORDED, Cell, Part, planned
 from .verdict import Row, summary, verdicts
@@ -36,6 +38,16 @@ def promise_command(
     resume: Annotated[
         bool, typer.Option(help="use results that are there, go on where it stopped")
     ] = True,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="runs at a time, with a thread each; none: "
+            "as many as cores, at most 4, of quick versions 1",
+        ),
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option()] = None,
     out: Annotated[Path, typer.Option()] = Path("results/promise"),
 ) -> None:
@@ -49,8 +61,9 @@ def promise_command(
         parts = _parts(QUICK if quick else FULL, dataset, seeds)
         names = [name.strip() for name in methods.split(",")]
         make_folder(out)
-        results = _run(parts, names, _store(out, parts, names, resume, data_dir),
-                       minutes)  # fmt: skip
+        jobs = jobs or default_jobs(quick)
+        store = _store(out, parts, names, resume, data_dir, jobs)
+        results = _run(parts, names, store, minutes)
         written = write(results, out)
     typer.echo((out / "promise.md").read_text())
     typer.echo(f"written to {out}: {', '.join(path.name for path in written)}")
@@ -71,7 +84,7 @@ def _parts(
 
 def _store(
     out: Path, parts: dict[str, Part], methods: Sequence[str], resume: bool,
-    data_dir: Path | None,
+    data_dir: Path | None, jobs: int,
 ) -> Store:  # fmt: skip
     return Store(
         out / "cache",
@@ -79,17 +92,19 @@ def _store(
         data_dir=data_dir,
         planned=sum(1 for _ in planned(parts, methods)),
         say=lambda line: typer.echo(line, err=True),
+        jobs=jobs,
     )
 
 
 def _run(
     parts: dict[str, Part], methods: Sequence[str], store: Store, minutes: float | None
 ) -> dict[tuple[Cell, str], dict[int, list[Row]]]:
-    end = None if minutes is None else time.monotonic() + 60 * minutes
+    end = inf if minutes is None else time.monotonic() + 60 * minutes
+    store.ahead((run for *_, run in planned(parts, methods)), end)
     results: dict[tuple[Cell, str], dict[int, list[Row]]] = {}
     for cell, method, run in planned(parts, methods):
         found = results.setdefault((cell, method), {})
-        if end is None or time.monotonic() < end or store.has(run):
+        if time.monotonic() < end or store.has(run):
             found[run.seed] = store.run(run)["history"]
     return results
 

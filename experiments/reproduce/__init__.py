@@ -8,6 +8,7 @@ many seeds. How it becomes CSV and plots:
     study.py        what it says: a `Study`, which makes an `experiments.run.Run` of
                     each method, place and seed
     store.py        carries a run out once and keeps the result, under its hash
+    ahead.py        carries runs out ahead of being asked for, several at a time
     grid.py         learning rates by grid search, through the same store
 
 What a study's key ``module`` may name, each with two functions: ``planned(study)``, how

@@ -9,6 +9,7 @@ import typer
 
 from ..output import clear_errors, make_folder
 from . import config
+from .ahead import default_jobs
 from .store import Store
 from .study import ConfigError, Study
 
@@ -24,6 +25,16 @@ def reproduce_command(
     quick: Annotated[
         bool, typer.Option(help="small versions on data that need no download")
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="runs at a time, with a thread each; none: "
+            "as many as cores, at most 4, of quick versions 1",
+        ),
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option()] = None,
     out: Annotated[Path, typer.Option()] = Path("results/reproduce"),
 ) -> None:
@@ -32,7 +43,7 @@ def reproduce_command(
     Quick versions go into OUT/quick/NAME, results of single runs into OUT/cache.
     """
     with clear_errors():
-        _reproduce(what, seeds, resume, quick, data_dir, out)
+        _reproduce(what, seeds, resume, quick, jobs, data_dir, out)
 
 
 def _reproduce(
@@ -40,6 +51,7 @@ def _reproduce(
     seeds: int | None,
     resume: bool,
     quick: bool,
+    jobs: int | None,
     data_dir: Path | None,
     out: Path,
 ) -> None:
@@ -57,6 +69,7 @@ def _reproduce(
         data_dir=data_dir,
         planned=sum(m.planned(s) for m, s in zip(modules, studies, strict=True)),
         say=lambda line: typer.echo(line, err=True),
+        jobs=jobs or default_jobs(quick),
     )
     for study, module in zip(studies, modules, strict=True):
         if quick and study.datasets:

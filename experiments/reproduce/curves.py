@@ -1,6 +1,7 @@
 """Loss against iterations, uploads and bits: the mean of the seeds and their range."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
     curves: list[Row] = []
     tried: list[dict[str, object]] = []
     written = [out / "runs.csv", out / "curves.csv", out / "summary.md"]
+    store.ahead(grid.known(study))
     for place in study.places:
         rates, rows = grid.choose_all(study, store, place)
         tried += rows
@@ -67,10 +69,12 @@ def _results(
     study: Study, store: Store, place: Place, rates: dict[str, float]
 ) -> list[Found]:
     """Return the results of all runs at a place; seeds outermost share their data."""
-    by_seed = [
-        [store.run(study.run(place, run, s, rates[run.label])) for run in study.runs]
-        for s in range(study.seeds)
+    runs = [
+        [study.run(place, run, seed, rates[run.label]) for run in study.runs]
+        for seed in range(study.seeds)
     ]
+    store.ahead(chain(*runs))
+    by_seed = [[store.run(run) for run in some] for some in runs]
     return [
         (run, rates[run.label], list(results))
         for run, results in zip(study.runs, zip(*by_seed, strict=True), strict=True)

@@ -1,8 +1,9 @@
 """Learning rates by grid search: "We did a grid search for best learning rates"."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from ..run import Run
 from ..training import to_target
 from .store import Result, Store
 from .study import Entry, Place, Study
@@ -22,6 +23,18 @@ def planned(study: Study) -> int:
     each = sum(study.seeds + len(run.learning_rates) for run in study.runs)
     each += study.options.get("choose_by") == "bytes"
     return len(study.places) * each
+
+
+def known(study: Study) -> Iterator[Run]:
+    """Yield the runs that hang on no result: of grids, those of the search."""
+    for seed in range(study.seeds):
+        for place in study.places:
+            for entry in study.runs:
+                if not entry.learning_rates:
+                    yield study.run(place, entry, seed)
+                elif seed == 0:
+                    for rate in sorted(entry.learning_rates):
+                        yield study.run(place, entry, seed, rate)
 
 
 def uplink_bytes_to(target: float) -> Cost:

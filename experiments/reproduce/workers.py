@@ -36,12 +36,14 @@ def produce(study: Study, store: Store, out: Path) -> list[Path]:
     rows: list[Row] = []
     written = [out / "runs.csv", out / "summary.md"]
     for place in study.places:
-        here = [
-            _row(study, run_of(study, place, entry, *size, seed), entry.label, store)
+        runs = [
+            (entry.label, run_of(study, place, entry, *size, seed))
             for seed in range(study.seeds)
             for size in sizes(study)
             for entry in study.runs
         ]
+        store.ahead(run for _, run in runs)
+        here = [_row(study, run, label, store) for label, run in runs]
         rows += here
         path = out / f"{place.dataset}-{place.partition}.png"
         _plot(study, place, here, path)

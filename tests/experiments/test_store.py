@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from experiments.reproduce import curves, store
+from experiments.data import DataError
+from experiments.reproduce import curves, grid, store
 from experiments.reproduce.store import Store, key_of
 from experiments.run import Run
 
-from .small_study import counted, small, texts
+from .small_study import SMALL, counted, small, texts
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(
@@ -118,3 +119,54 @@ def test_progress_says_how_much_time_is_left(tmp_path: Path) -> None:
         kept.get({"i": i}, f"job {i}", dict)
     assert lines[0].startswith("[1/3] job 0: 0.0 s, about")
     assert lines[2].endswith("about 0 s left")
+
+
+def test_runs_ahead_give_what_runs_one_by_one_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, lines = small(tmp_path), list[str]()
+    for resume in (True, False):
+        kept = Store(tmp_path / "cache", resume=resume, planned=6, jobs=2,
+                     say=lines.append)  # fmt: skip
+        with monkeypatch.context() as patch:
+            here = counted(patch)
+            curves.produce(study, kept, tmp_path / "ahead")
+        assert here == []  # all in other processes
+        assert kept.done == kept.computed == 6
+    curves.produce(study, Store(tmp_path / "one-by-one"), tmp_path / "a")
+    assert texts(tmp_path / "ahead") == texts(tmp_path / "a") != {}
+    assert len(lines) == 12
+    assert sorted(line.partition("]")[0] for line in lines[6:]) == [
+        f"[{n}/6" for n in range(1, 7)
+    ]
+
+
+def test_ahead_searches_grids_and_then_runs_what_they_chose(tmp_path: Path) -> None:
+    text = SMALL.replace(
+        'method = "sgd"', 'method = "sgd"\nlearning_rates = [0.1, 0.3]'
+    )
+    study = small(tmp_path, text)
+    names = [str(run) for run in grid.known(study)]
+    assert len(names) == len(set(names)) == 2 + 2 * 2
+    kept = Store(tmp_path / "cache", jobs=2, planned=grid.planned(study))
+    curves.produce(study, kept, tmp_path / "a")
+    assert kept.computed == 2 + 1 + 2 * 2  # seed 0 of the best rate is in the grid
+    assert kept.done == kept.planned == 8
+
+
+def test_a_failure_ahead_keeps_what_was_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LASG_DATA", str(tmp_path / "empty"))
+    runs = [Run(iterations=2, batch_size=8), Run(batch_size=8, dataset="covtype")]
+    kept = Store(tmp_path, jobs=2)
+    with pytest.raises(DataError, match="covtype"):
+        kept.ahead(runs)
+    assert kept.has(runs[0])
+
+
+def test_nothing_starts_ahead_after_the_end(tmp_path: Path) -> None:
+    runs = [Run(iterations=2, batch_size=8, seed=seed) for seed in range(3)]
+    kept = Store(tmp_path, jobs=2)
+    kept.ahead(runs, end=0.0)
+    assert not any(kept.has(run) for run in runs)

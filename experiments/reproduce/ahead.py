@@ -1,0 +1,63 @@
+"""Runs carried out ahead of being asked for, several at a time.
+
+Small models use one core well and two badly, so each run has a process with one thread.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from multiprocessing import get_context
+
+from ..run import Run
+
+MOST = 4
+"""How many runs go on at a time unless more are asked for; a network's takes 1 GB."""
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+Compute = Callable[[Run], float]
+Done = Callable[[Run, float], None]
+
+
+def default_jobs(quick: bool = False) -> int:
+    """Return as many runs at a time as there are cores, at most `MOST`; one of quick.
+
+    Starting a process takes longer than a quick run.
+    """
+    return 1 if quick else min(os.cpu_count() or 1, MOST)
+
+
+def carry_out(
+    runs: Iterable[Run], jobs: int, compute: Compute, done: Done, end: float
+) -> None:
+    """Call ``compute(run)`` in `jobs` processes, and ``done(run, seconds)`` here.
+
+    Runs start in their order; none starts after `end`, as `time.monotonic` counts.
+    Where one fails, those that go on are finished, and its error is raised.
+    """
+    left, going = iter(runs), dict[Future[float], Run]()
+    spawned = get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(jobs, mp_context=spawned) as pool:
+        while True:
+            while len(going) < jobs and time.monotonic() < end:
+                run = next(left, None)
+                if run is None:
+                    break
+                going[pool.submit(compute, run)] = run
+            if not going:
+                return
+            for future in wait(going, return_when=FIRST_COMPLETED).done:
+                done(going.pop(future), future.result())
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes that start now have one thread, unless the user says otherwise."""
+    ours = [name for name in _THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(ours, "1"))
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
