@@ -101,6 +101,13 @@ class Codec(ABC):
         """Return what `encode` does, or a view that saves a copy."""
         return self.encode(x, rng)
 
+    def body_and_decoded(
+        self, x: F32, rng: np.random.Generator | None = None
+    ) -> tuple[BytesLike, F32]:
+        """Return `body`, and what `decode` makes of it, which a codec may know."""
+        body = self.body(x, rng)
+        return body, self.decode(memoryview(body).toreadonly(), x.size)
+
     @abstractmethod
     def decode(self, body: BytesLike, size: int) -> F32:
         """Decode a body into a vector of length `size`.

@@ -9,23 +9,20 @@ from ..checks import real, whole
 from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
-from .coding import history, quantized, rans
-from .coding import indices as index_set
-from .coding import symbols as alphabet
+from .coding import quantized
+from .coding.bodies import LEVELS, SPARSE, Coded, code, decode_levels, decode_sparse
 from .coding.entropy import BytesLike
 from .coding.inputs import as_vector
-from .coding.kernels import U8
 from .coding.magnitudes import EXACT, Magnitudes, Quantizer, forecast, magnitudes
 from .coding.quantized import Quantized
 from .coding.step_search import for_bits, for_error, offsets_for
-from .coding.symbols import FIRST_LONG
 
-ZERO, DENSE, LEVELS, SPARSE = range(4)
+ZERO, DENSE = 0, 1
 _TRIES, _PATIENT = 48, 8
 _MARGIN = 1e-9
-_SPARSE_BELOW = 64
 _USED_UP = 0.97
 _CORRECTIONS, _NEAR, _TOO_MANY = 3, 0.02, 1.25
+_NEGLIGIBLE = 0.02
 
 
 @dataclass(frozen=True)
@@ -121,47 +118,75 @@ class ECSQ(Codec):
 
     def encode(self, x: F32, rng: np.random.Generator | None = None) -> bytes:
         """Return the quantizer and the coded levels."""
-        x = as_vector(x)
+        return self._coded(as_vector(x)).body
+
+    def body_and_decoded(
+        self, x: F32, rng: np.random.Generator | None = None
+    ) -> tuple[bytes, F32]:
+        """Return the body, and what the levels that it codes stand for."""
+        coded = self._coded(x)
+        decoded = coded.decoded()
+        if decoded is None:
+            decoded = self.decode(coded.body, x.size)
+        return coded.body, decoded
+
+    def _coded(self, x: F32) -> Coded:
         given = magnitudes(x)
         if not np.any(x):
-            return bytes([ZERO])
-        body = self._levels(x, given) if given.energy else None
-        if body is not None and len(body) <= 4 * x.size:
-            return body
-        return bytes([DENSE]) + x.astype("<f4", copy=False).tobytes()
+            return Coded(bytes([ZERO]))
+        found = self._levels(x, given) if given.energy else None
+        if found is not None and found.length <= 4 * x.size:
+            return found
+        return Coded(bytes([DENSE]) + x.astype("<f4", copy=False).tobytes())
 
-    def _levels(self, x: F32, given: Magnitudes) -> bytes | None:
-        """Return a body of levels, if some quantizer keeps the error."""
+    def _levels(self, x: F32, given: Magnitudes) -> Coded | None:
+        """Return coded levels, if some quantizer keeps the error."""
         if self.bits is not None:
-            bodies = self._of_bits(x, given, self.bits)
-            return bodies[-1] if bodies else None
-        aim = self.error if x.size <= EXACT else 0.997 * self.error
-        found = self._kept(x, given, for_error(given, x.size, aim))
-        body = None if found is None else _body(*found)
+            first = for_bits(given, x.size, self.bits)
+            found = self._of_bits(x, given, self.bits, first.quantizer)
+            return found[-1] if found else None
         least = self.least_bits * min(1.0, 2 * np.count_nonzero(x) / x.size)
-        if body is None or 8 * len(body) >= least * x.size:
-            return body
-        wanted, finer = least * x.size / 8, self._of_bits(x, given, least)
+        wanted, finer = least * x.size / 8, list[Coded]()
+        if least > _NEGLIGIBLE:
+            first = for_bits(given, x.size, least)
+            if first.lost <= self.error * given.energy:
+                finer = self._of_bits(x, given, least, first.quantizer)
+                if finer and abs(finer[-1].length - wanted) < _NEAR * wanted:
+                    return finer[-1]
+        aim = self.error if x.size <= EXACT else 0.997 * self.error
+        coarse = self._kept(x, given, for_error(given, x.size, aim))
+        if coarse is None or coarse.length >= wanted:
+            return coarse
         # where values repeat, a finer step may leap over what is wanted
-        near = [body, *(b for b in finer if len(b) <= _TOO_MANY * wanted)]
-        return min(near, key=lambda b: abs(len(b) - wanted))
+        near = [coarse, *(c for c in finer if c.length <= _TOO_MANY * wanted)]
+        return min(near, key=lambda c: abs(c.length - wanted))
 
-    def _of_bits(self, x: F32, given: Magnitudes, bits: float) -> list[bytes]:
-        """Return bodies that come nearer and nearer to so many bits a coordinate."""
-        bodies, aim = [], bits
+    def _of_bits(
+        self, x: F32, given: Magnitudes, bits: float, quantizer: Quantizer
+    ) -> list[Coded]:
+        """Return codings that come nearer and nearer to so many bits a coordinate."""
+        found, aim = list[Coded](), bits
         for _ in range(_CORRECTIONS):
-            found = self._kept(x, given, for_bits(given, x.size, aim), used_up=False)
-            if found is None:
+            coded = self._kept(x, given, quantizer, used_up=False)
+            if coded is None:
                 break
-            bodies.append(_body(*found))
-            excess = 8 * len(bodies[-1]) / x.size / bits
+            found.append(coded)
+            excess = 8 * coded.length / x.size / bits
             if abs(excess - 1) < _NEAR:
                 break
             aim /= excess
-        return bodies
+            quantizer = for_bits(given, x.size, aim).quantizer
+        return found
 
     def _kept(
         self, x: F32, given: Magnitudes, quantizer: Quantizer, used_up: bool = True
+    ) -> Coded | None:
+        """Return the levels of the coarsest quantizer found that keeps the error."""
+        found = self._quantized(x, given, quantizer, used_up)
+        return None if found is None else code(*found)
+
+    def _quantized(
+        self, x: F32, given: Magnitudes, quantizer: Quantizer, used_up: bool
     ) -> tuple[Quantizer, Quantized] | None:
         """Return the coarsest quantizer found that keeps the error, if any.
 
@@ -201,9 +226,9 @@ class ECSQ(Codec):
                 raise WireError("a dense ECSQ body with values that are not finite")
             return x
         if kind == LEVELS:
-            _decode_levels(data[1:], x)
+            decode_levels(data[1:], x)
         elif kind == SPARSE:
-            _decode_sparse(data[1:], x)
+            decode_sparse(data[1:], x)
         else:
             raise WireError(f"an ECSQ body of kind {kind} with {data.size} bytes")
         return x
@@ -216,49 +241,3 @@ def _next_step(lost: float, allowed: float, turn: int) -> float:
     if turn >= _PATIENT:
         return 0.5
     return float(min(max((allowed / lost) ** 0.5, 0.5), 0.997))
-
-
-def _body(quantizer: Quantizer, made: Quantized) -> bytes:
-    """Return the smaller of the two forms."""
-    symbols, counts = made.symbols, history.count(made.symbols)
-    nonzero = symbols.size - int(counts[0])
-    top = int(np.flatnonzero(counts)[-1] + 1) >> 1
-    quantizer = quantizer._replace(offsets=quantizer.offsets[: top or 1])
-    head = quantized.head_of(quantizer, symbols.size)
-    long = symbols[symbols >= FIRST_LONG] if made.long.size else symbols[:0]
-    rest = alphabet.pack_rest(long, made.long)
-    coded = rans.encode(history.classify(symbols, counts), rest)
-    levels = b"".join((bytes([LEVELS]), head, coded))
-    if nonzero * _SPARSE_BELOW > symbols.size or not nonzero:
-        return levels
-    at = np.flatnonzero(symbols)
-    counts[0] = 0
-    sparse = b"".join(
-        (
-            bytes([SPARSE]),
-            head,
-            nonzero.to_bytes(4, "little"),
-            index_set.encode(at),
-            rans.encode(history.classify(symbols[at], counts), rest),
-        )
-    )
-    return min(levels, sparse, key=len)
-
-
-def _decode_levels(data: U8, x: F32) -> None:
-    quantizer, used = quantized.read_head(data, x.size)
-    symbols, rest = rans.decode(data[used:], x.size)
-    quantized.restore(symbols, rest, quantizer, x)
-
-
-def _decode_sparse(data: U8, x: F32) -> None:
-    quantizer, used = quantized.read_head(data, x.size)
-    k = int.from_bytes(data[used : used + 4].tobytes(), "little")
-    if not 1 <= k <= x.size:
-        raise WireError(f"{k} of {x.size} coordinates are said not to be zero")
-    at, more = index_set.decode(data[used + 4 :].tobytes(), k, x.size)
-    symbols, rest = rans.decode(data[used + 4 + more :], k)
-    values = np.empty(k, np.float32)
-    quantized.restore(symbols, rest, quantizer, values)
-    x[:] = 0
-    x[at] = values

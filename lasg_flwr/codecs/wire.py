@@ -122,13 +122,25 @@ def encode_framed(
     return framed(_parts(codec, x, rng))
 
 
+def encode_decoded(
+    codec: Codec, x: F32, gain: float, rng: np.random.Generator | None = None
+) -> tuple[BytesLike, F32]:
+    """Return what `encode_framed` does, and what `decode` makes of it."""
+    x = as_vector(x)
+    body, decoded = codec.body_and_decoded(x, rng)
+    return framed(_around(codec, x.size, body)), _checked(codec, decoded, gain)
+
+
 def _parts(
     codec: Codec, x: F32, rng: np.random.Generator | None
 ) -> tuple[BytesLike, ...]:
     x = as_vector(x)
+    return _around(codec, x.size, codec.body(x, rng))
+
+
+def _around(codec: Codec, size: int, body: BytesLike) -> tuple[BytesLike, ...]:
     parameters = codec.parameters
-    head = _HEADER.pack(MAGIC, VERSION, codec.tag, len(parameters), x.size)
-    body = codec.body(x, rng)
+    head = _HEADER.pack(MAGIC, VERSION, codec.tag, len(parameters), size)
     crc = zlib.crc32(body, zlib.crc32(parameters, zlib.crc32(head)))
     return head, _CRC.pack(crc), parameters, body
 
@@ -167,6 +179,11 @@ def decode(
     """
     start = _check_header(payload, codec, size)
     x = codec.decode(memoryview(payload)[start:], size)
+    return _checked(codec, x, gain, largest)
+
+
+def _checked(codec: Codec, x: F32, gain: float, largest: float | None = None) -> F32:
+    """Return what a body was decoded to with its gain, if it can be used."""
     if gain != 1.0:
         x = np.multiply(x, np.float32(gain), out=x if x.flags.writeable else None)
     if largest is not None and is_within(x, largest):

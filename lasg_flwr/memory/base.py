@@ -270,6 +270,13 @@ def encoded(codec: Codec, x: F32, rng: Generators) -> BytesLike:
     return wire.encode_framed(codec, x, rng() if codec.stochastic else None)
 
 
+def encoded_decoded(
+    codec: Codec, x: F32, gain: float, rng: Generators
+) -> tuple[BytesLike, F32]:
+    """Return a payload, and what the server will decode it to."""
+    return wire.encode_decoded(codec, x, gain, rng() if codec.stochastic else None)
+
+
 def add(total: F64, x: F32 | F64, weight: float) -> None:
     """Add w·x to `total` in float64."""
     total += x if weight == 1.0 else np.multiply(x, weight, dtype=np.float64)

@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from ..codecs import Codec, spec_of, wire
+from ..codecs import Codec, spec_of
 from ..errors import CodecSizeError
 from ..vectors import F32, F64, frozen
 from .base import (
@@ -20,7 +20,7 @@ from .base import (
     Upload,
     accept,
     add,
-    encoded,
+    encoded_decoded,
 )
 
 
@@ -90,9 +90,8 @@ class ErrorFeedback(Memory):
         e = _residual(slots)
         total = g.astype(np.float64) if e is None else e + g
         x = total.astype(np.float32)
-        payload = encoded(codec, x, rng)
         gain = codec.innovation_gain(x.size)
-        decoded = wire.decode(payload, codec, x.size, gain)
+        payload, decoded = encoded_decoded(codec, x, gain, rng)
         return Encoded(
             "full", payload, Residual(frozen(total - decoded), frozen(total))
         )

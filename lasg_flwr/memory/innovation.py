@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..codecs import Codec, wire
+from ..codecs import Codec
 from ..vectors import F32, F64, frozen
-from .base import Encoded, Generators, Memory, Slots, Upload, encoded
+from .base import Encoded, Generators, Memory, Slots, Upload, encoded, encoded_decoded
 from .exact import add_exactly
 from .per_worker import Held, PerWorker, length
 
@@ -79,8 +79,8 @@ def encode_innovation(
 ) -> Encoded:
     """Encode g − h; a merely unbiased codec is damped."""
     x = np.asarray(g - h, np.float32)
-    payload = encoded(codec, x, rng)
-    decoded = wire.decode(payload, codec, x.size, codec.innovation_gain(x.size))
+    gain = codec.innovation_gain(x.size)
+    payload, decoded = encoded_decoded(codec, x, gain, rng)
     return Encoded("innovation", payload, _moved(h, rest, decoded))
 
 
@@ -98,6 +98,5 @@ def encode_full(
     codec: Codec, g: F32, precision: type[np.floating[Any]], rng: Generators
 ) -> Encoded:
     """Encode g, and keep what it decodes to."""
-    payload = encoded(codec, g, rng)
-    decoded = wire.decode(payload, codec, g.size)
+    payload, decoded = encoded_decoded(codec, g, 1.0, rng)
     return Encoded("full", payload, LastGradient(frozen(decoded.astype(precision))))

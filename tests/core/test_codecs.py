@@ -67,6 +67,22 @@ def test_round_trip(codec: Codec, size: int) -> None:
         assert codec.lossless == np.array_equal(first, x) or not codec.lossless
 
 
+def _decoded_at_once(codec: Codec, x: F32, gain: float) -> None:
+    payload, known = wire.encode_decoded(codec, x, gain, keyed_rng())
+    assert bytes(payload) == wire.encode(codec, x, keyed_rng())
+    decoded = wire.decode(payload, codec, x.size, gain)
+    assert known.tobytes() == decoded.tobytes()
+
+
+@pytest.mark.parametrize("codec", cases())
+@pytest.mark.parametrize("size", [1, 13, 785, 9_000])
+def test_an_encoder_knows_what_it_is_decoded_to(codec: Codec, size: int) -> None:
+    for x in vectors(size).values():
+        before = x.copy()
+        _decoded_at_once(codec, x, codec.innovation_gain(size))
+        assert np.array_equal(x, before), "the gain was applied to the input"
+
+
 @pytest.mark.parametrize("codec", cases())
 def test_another_key_gives_other_bytes(codec: Codec) -> None:
     x = vectors(100)["normal"]
@@ -181,6 +197,7 @@ def test_edge_vectors(codec: Codec, name: str) -> None:
     decoded = decode_encoded(codec, x)
     assert decoded.shape == x.shape
     assert np.isfinite(decoded).all()
+    _decoded_at_once(codec, x, 1.0)
     if not np.any(x):
         assert not np.any(decoded)
     top = float(np.abs(x).max(initial=0))

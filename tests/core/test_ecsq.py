@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from lasg_flwr.codecs import ECSQ, codec_from, wire
-from lasg_flwr.codecs.coding import backend
-from lasg_flwr.codecs.ecsq import DENSE, LEVELS, SPARSE
+from lasg_flwr.codecs.coding import backend, magnitudes
+from lasg_flwr.codecs.coding.bodies import LEVELS, SPARSE
+from lasg_flwr.codecs.ecsq import DENSE
 from lasg_flwr.errors import WireError
 from lasg_flwr.vectors import F32
 from tests.problems.codec_cases import edge_vectors, vectors
@@ -230,3 +231,34 @@ def test_the_least_bits_halve_with_the_rounds() -> None:
         decoded = wire.decode(payload, codec, x.size)
         assert (decoded == wire.decode(payload, codec.at(k), x.size)).all()
         assert codec_from("topk:k=3").at(k) == codec_from("topk:k=3")
+
+
+@pytest.mark.parametrize("size", [500, 4_000, 20_000, 200_000])
+def test_sums_of_levels_forecast_what_every_value_does(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for x in vectors(size).values():
+        given = magnitudes.magnitudes(x)
+        scale = float(np.sqrt(given.energy / size))
+        for step, rounding in ((3.0, 0.2), (1.0, 0.3), (0.3, 0.48)):
+            quantizer = magnitudes.Quantizer(step * scale, rounding, (0,))
+            arguments = (given, step * scale, rounding, 4)
+            sums = magnitudes.forecast(*arguments)
+            bits = magnitudes.entropy(given, quantizer)
+            with monkeypatch.context() as patch:
+                patch.setattr(magnitudes, "_FEW", 1 << 30)  # levels are never few
+                values = magnitudes.forecast(*arguments)
+                assert bits == pytest.approx(magnitudes.entropy(given, quantizer))
+            assert sums.quantizer == values.quantizer
+            assert sums.lost == pytest.approx(values.lost, rel=1e-9)
+
+
+def test_least_bits_are_met_from_either_side() -> None:
+    """Whether the error or `least_bits` needs more, and where both need about as much."""
+    x = _normal(20_000) * np.exp(_normal(20_000, 1))
+    plain = 8 * len(ECSQ(error=0.3).encode(x)) / x.size
+    for least in (0.5 * plain, 0.98 * plain, 1.02 * plain, 1.5 * plain, 4 * plain):
+        _, _, lost = _coded(ECSQ(error=0.3, least_bits=least), x)
+        bits = 8 * len(ECSQ(error=0.3, least_bits=least).encode(x)) / x.size
+        assert lost <= 0.3
+        assert bits == pytest.approx(max(plain, least), rel=0.03)

@@ -181,7 +181,7 @@ def test_nested_metadata_is_a_checkpoint_error(depth: int) -> None:
     header = json.loads(whole[8 : 8 + header_length])
     deep = '{"state":' + "[" * depth + "]" * depth + "}"
     text = files._checksum({}, deep) + deep
-    header["__metadata__"]["lasg"] = text
+    header["__metadata__"][files._META] = text
     encoded = json.dumps(header).encode()
     data = len(encoded).to_bytes(8, "little") + encoded
     try:
@@ -224,3 +224,17 @@ def test_every_file_is_opened_through_one_function() -> None:
         if isinstance(node, ast.Call) and _opens(node)
     ]
     assert not found
+
+
+def test_a_state_of_another_format_is_said_to_be_one() -> None:
+    data = files.to_bytes({"x": np.arange(3)}, {"a": 1})
+    with pytest.raises(CheckpointError, match="another release wrote it"):
+        files.from_bytes(data.replace(b'"lasg-2"', b'"lasg-1"'))
+
+
+@pytest.mark.parametrize("at", range(-24, 0))
+def test_every_damaged_byte_of_a_state_is_noticed(at: int) -> None:
+    data = bytearray(files.to_bytes({"x": np.arange(3)}, {"a": 1}))
+    data[at] ^= 1
+    with pytest.raises(CheckpointError, match="it was damaged"):
+        files.from_bytes(bytes(data))

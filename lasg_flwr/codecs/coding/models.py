@@ -217,9 +217,11 @@ def _merged(counts: I64, most: int) -> list[list[int]]:
         groups[i : i + 2] = [groups[i] + groups[i + 1]]
         costs[i : i + 2] = [pairs[i]]
         del pairs[i]
-        for j in (i - 1, i):
-            if 0 <= j < len(pairs):
-                pairs[j] = _costs((sums[j] + sums[j + 1])[None])[0]
+        beside = [j for j in (i - 1, i) if 0 <= j < len(pairs)]
+        if beside:
+            anew = _costs(np.array([sums[j] + sums[j + 1] for j in beside]))
+            for j, cost in zip(beside, anew, strict=True):
+                pairs[j] = cost
     edges = [0, *(group[0] for group in groups[1:]), CLASSES]
     return [list(range(a, b)) for a, b in pairwise(edges)]
 

@@ -30,25 +30,37 @@ def for_error(given: Magnitudes, size: int, error: float) -> Quantizer:
     return min(found, key=lambda q: round(entropy(given, q)))
 
 
-def for_bits(given: Magnitudes, size: int, bits: float) -> Quantizer:
-    """Return a quantizer whose levels have an entropy of at most about `bits`."""
+def for_bits(given: Magnitudes, size: int, bits: float) -> Forecast:
+    """Return the forecast of a quantizer with levels of about `bits` of entropy."""
     rounding, limit = 0.3 if bits < 1 else 0.4, bits * size
 
     def rate(step: float) -> float:
         return entropy(given, Quantizer(step, rounding, (0,)))
 
     high = (12 * given.energy / size) ** 0.5
-    while rate(high) > limit:
+    least = rate(high)
+    while least > limit:
         high *= 2
-    low = high / 1.5
+        least = rate(high)
+    low, most = high, least
     for _ in range(_SEARCHED):
-        if rate(low) > limit:
+        low, most = low / 1.5, rate(low / 1.5)
+        if most > limit:
             break
-        low, high = low / 1.5, low
-    while high - low > _NARROW * low:  # values so few that all fit: low is tiny
-        middle = (low + high) / 2
-        low, high = (low, middle) if rate(middle) <= limit else (middle, high)
-    return forecast(given, high, rounding, offsets_for(size)).quantizer
+        high, least = low, most
+    else:
+        high = low  # values so few that all fit
+    for turn in range(_SEARCHED):  # regula falsi, halving where it is slow
+        if high - low <= _NARROW * low or limit - least <= _NARROW * limit:
+            break
+        part = (limit - least) / (most - least) if turn % 3 < 2 else 0.5
+        middle = high - (high - low) * min(max(part, 0.02), 0.98)
+        bits_there = rate(middle)
+        if bits_there <= limit:
+            high, least = middle, bits_there
+        else:
+            low, most = middle, bits_there
+    return forecast(given, high, rounding, offsets_for(size))
 
 
 def _usual_rounding(error: float) -> float:
