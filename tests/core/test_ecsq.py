@@ -254,7 +254,7 @@ def test_sums_of_levels_forecast_what_every_value_does(
 
 
 def test_least_bits_are_met_from_either_side() -> None:
-    """Whether the error or `least_bits` needs more, and where both need about as much."""
+    """Where the error needs more, where `least_bits` do, and where it is about even."""
     x = _normal(20_000) * np.exp(_normal(20_000, 1))
     plain = 8 * len(ECSQ(error=0.3).encode(x)) / x.size
     for least in (0.5 * plain, 0.98 * plain, 1.02 * plain, 1.5 * plain, 4 * plain):
