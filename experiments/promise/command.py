@@ -11,7 +11,7 @@ import typer
 
 from .. import tables
 from ..output import clear_errors, make_folder
-from ..reproduce.ahead import default_jobs
+from ..reproduce.ahead import Jobs, default_jobs
 from ..reproduce.store import Store
 from .suite import FULL, METHODS, QUICK, RECORDED, Cell, Part, planned
 from .verdict import Row, summary, verdicts
@@ -38,16 +38,7 @@ def promise_command(
     resume: Annotated[
         bool, typer.Option(help="use results that are there, go on where it stopped")
     ] = True,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            min=1,
-            help="runs at a time, with a thread each; none: "
-            "as many as cores, at most 4, of quick versions 1",
-        ),
-    ] = None,
+    jobs: Jobs = None,
     data_dir: Annotated[Path | None, typer.Option()] = None,
     out: Annotated[Path, typer.Option()] = Path("results/promise"),
 ) -> None:

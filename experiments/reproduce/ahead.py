@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
+from typing import Annotated
+
+import typer
 
 from ..run import Run
 
@@ -16,6 +19,16 @@ MOST = 4
 """How many runs go on at a time unless more are asked for; a network's takes 1 GB."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        help="runs at a time, with a thread each; none: as many as cores, at most "
+        f"{MOST}, of quick versions 1",
+    ),
+]
 Compute = Callable[[Run], float]
 Done = Callable[[Run, float], None]
 

@@ -9,7 +9,7 @@ import typer
 
 from ..output import clear_errors, make_folder
 from . import config
-from .ahead import default_jobs
+from .ahead import Jobs, default_jobs
 from .store import Store
 from .study import ConfigError, Study
 
@@ -25,16 +25,7 @@ def reproduce_command(
     quick: Annotated[
         bool, typer.Option(help="small versions on data that need no download")
     ] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            min=1,
-            help="runs at a time, with a thread each; none: "
-            "as many as cores, at most 4, of quick versions 1",
-        ),
-    ] = None,
+    jobs: Jobs = None,
     data_dir: Annotated[Path | None, typer.Option()] = None,
     out: Annotated[Path, typer.Option()] = Path("results/reproduce"),
 ) -> None:
