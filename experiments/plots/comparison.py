@@ -120,9 +120,11 @@ def plot_codecs(history: Rows, summary: Mapping[str, Any], path: Path) -> Path:
     codecs = list(dict.fromkeys(row["codec"] for row in history))
     colours = dict(zip(codecs, _COLOURS, strict=False))
     handles = [Line2D([], [], color=colours[c], label=c) for c in codecs]
+    memories = {row["memory"] for row in history}
     handles += [
         Line2D([], [], color="#555555", ls=_DASHES[m], label=f"{m} memory")
         for m in _DASHES
+        if m in memories
     ]
     methods = list(dict.fromkeys(row["method"] for row in history))
     labels = [str(handle.get_label()) for handle in handles]

@@ -11,14 +11,22 @@ DOWNLOADS = "ecsq:error=0.1,least_bits=2,rounds=10"
 rounds a model moves the most, and what comes late then is caught up with late: they get
 2 bits a number at least, the next ten 1 bit, and so on, however long the run will be.
 """
+OF_TWO_RUNS = "ecsq:error=0.5,least_bits=2,rounds=10"
+"""How uploads are coded whose noise is reduced: more may be left out until the next."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "one-run": {"rule": "sgd", "memory": "error-feedback"},
-    "two-runs": {"rule": "vr", "memory": "innovation"},
+    "one-run": {"rule": "sgd", "memory": "error-feedback", "codec": UPLOADS},
+    "two-runs": {
+        "rule": "vr:c=1.5,growth=0",
+        "memory": "innovation",
+        "codec": OF_TWO_RUNS,
+    },
 }
-"""Rule and memory by effort. One run of the app a round: everybody uploads, and what
-coding leaves out goes into the next upload. Two runs, at two models with equal batches:
-a worker also skips."""
+"""Rule, memory and codec by effort. One run of the app a round: everybody uploads, and
+what coding leaves out goes into the next upload. Two runs, at two models with equal
+batches: a worker also skips. c is larger than the rule's own, as updates of several
+steps are long beside their noise, and does not grow, as a large c diverges where the
+server's step is 1."""
 
 
 def settings_for(effort: Effort, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +47,7 @@ def settings_for(effort: Effort, options: Mapping[str, Any]) -> dict[str, Any]:
     Examples
     --------
     >>> settings_for("two-runs", {"codec": "dense"})["rule"]
-    'vr'
+    'vr:c=1.5,growth=0'
     """
     if effort not in SETTINGS:
         raise ValueError(
@@ -48,6 +56,5 @@ def settings_for(effort: Effort, options: Mapping[str, Any]) -> dict[str, Any]:
         )
     if options.get("config") is not None:
         return dict(options)
-    coded = {"codec": UPLOADS, "downlink": DOWNLOADS}
-    chosen = {**coded, "step": 1.0, "weights": "examples", **SETTINGS[effort]}
-    return {**chosen, **options}
+    common = {"downlink": DOWNLOADS, "step": 1.0, "weights": "examples"}
+    return {**common, **SETTINGS[effort], **options}

@@ -24,6 +24,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from experiments.inprocess import InProcessGrid
 from lasg_flwr.clients import lasg_mod
+from lasg_flwr.rules import VR
 from lasg_flwr.strategies import LasgStrategy, LazyFedAvg, LegacyLazyFedAvg
 from lasg_flwr.strategies.efforts import SETTINGS, settings_for
 from tests.problems.mod_apps import SIZE, mine
@@ -176,16 +177,18 @@ def test_an_app_that_does_not_repeat_itself_is_welcome_to_one_run() -> None:
     assert calls == ["train"] * 3 * NODES
     assert not result.ledger.refused
     strategy = LazyFedAvg(effort="two-runs", fraction_evaluate=0.0)
-    assert strategy.config.rule == "vr"
+    assert strategy.config.rule_object == VR(c=1.5, growth=0.0)
     with pytest.raises(Exception, match="does not repeat itself"):
         run(strategy, 3, app)
 
 
 def test_the_efforts() -> None:
     assert set(SETTINGS) == {"one-run", "two-runs"}
-    assert settings_for("one-run", {"rule": "wk2", "memory": "innovation"}) == {
+    lazy = {"rule": "wk2", "memory": "innovation", "codec": "sign"}
+    assert settings_for("one-run", lazy) == {
         **settings_for("two-runs", {}),
         "rule": "wk2",
+        "codec": "sign",
     }
 
 
