@@ -205,6 +205,19 @@ def test_both_lazy_projects_take_the_same_path(
     assert all((first[name] == second[name]).all() for name in first)
 
 
+@pytest.mark.parametrize("project", PROJECTS)
+def test_with_two_runs_a_worker_skips(
+    project: str, tmp_path: Path, runs: dict[tuple[str, str], Any]
+) -> None:
+    data = mnist(tmp_path / "data")
+    measure = pytest.importorskip("experiments.dropin.measure")
+    apps = load_apps(copy_project(project, "two-runs", tmp_path / "app"))
+    figures = measure.run(apps, data, tmp_path, **{**QUICK, "num_server_rounds": 8})
+    assert figures["requests"] == 80
+    assert figures["uploads"] < 80  # and it is not refused: it repeats itself
+    assert figures["test_loss"] < runs[project, "plain"][0]["test_loss"]
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 def test_the_lazy_quickstart_runs_under_flwr_run(tmp_path: Path) -> None:
