@@ -55,7 +55,8 @@ class _Examples(Oracle):
         of, x, y = self.__dict__.get("_last", (None, self.x, self.y))
         if of is not batch:
             x, y = self.x.take(batch, axis=0), self.y.take(batch)
-            self.__dict__["_last"] = batch, x, y
+            if len(y) < len(self.y):
+                self.__dict__["_last"] = batch, x, y
         return x, y
 
 

@@ -25,7 +25,7 @@ FRAMEWORKS = {
 }
 """Smaller projects, by the module that each of them needs."""
 DIFF = "lazy.diff"
-CHANGES = {"lazy": "", "two-runs": 'effort="two-runs",'}
+CHANGES = {"lazy": "", "two-runs": 'effort="two-runs", seed=config["seed"],'}
 VARIANTS = ("plain", *CHANGES)
 CHOICE = "LazyFedAvg("
 """What the diffs put in the place of FedAvg; a variant's arguments come after it."""
@@ -54,8 +54,11 @@ def copy_project(project: str, variant: str, folder: Path) -> Path:
         command = ["git", "apply", "-"]
         subprocess.run(command, input=diff, text=True, cwd=folder, check=True)
     if variant == "two-runs":
-        for client in folder.glob("*/client_app.py"):
-            client.write_text(BY_ROUND.sub(BY_STRATEGY, client.read_text()))
+        (client,) = folder.glob("*/client_app.py")
+        text, found = BY_ROUND.subn(BY_STRATEGY, client.read_text())
+        if found != 1:
+            raise ValueError(f"{source}: {found} places where the client seeds itself")
+        client.write_text(text)
     return folder
 
 

@@ -69,10 +69,11 @@ class Store:
     def ahead(self, runs: Iterable[Run], end: float = inf) -> None:
         """Carry out runs that will be asked for; with one job they wait until then.
 
-        None is started after `end`, as `time.monotonic` counts.
+        Each has one thread, also where it is the only one: what it gives hangs on that,
+        if only in the last digits. None starts after `end`, as `time.monotonic` counts.
         """
         missing = [run for run in dict.fromkeys(runs) if not self.has(run)]
-        if self.jobs == 1 or len(missing) < 2:
+        if self.jobs == 1 or not missing:
             return
         compute = partial(_seconds_of, self.folder, self.data_dir)
         jobs = min(self.jobs, len(missing))

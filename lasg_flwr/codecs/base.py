@@ -104,7 +104,10 @@ class Codec(ABC):
     def body_and_decoded(
         self, x: F32, rng: np.random.Generator | None = None
     ) -> tuple[BytesLike, F32]:
-        """Return `body`, and what `decode` makes of it, which a codec may know."""
+        """Return `body`, and what `decode` makes of it, which a codec may know.
+
+        `x` is an array. What is returned may be a read-only view of it.
+        """
         body = self.body(x, rng)
         return body, self.decode(memoryview(body).toreadonly(), x.size)
 

@@ -147,7 +147,7 @@ class ECSQ(Codec):
             return found[-1] if found else None
         least = self.least_bits * min(1.0, 2 * np.count_nonzero(x) / x.size)
         wanted, finer = least * x.size / 8, list[Coded]()
-        if least > _NEGLIGIBLE:
+        if self.least_bits > _NEGLIGIBLE:  # they need the smaller step, most likely
             first = for_bits(given, x.size, least)
             if first.lost <= self.error * given.energy:
                 finer = self._of_bits(x, given, least, first.quantizer)
@@ -157,6 +157,9 @@ class ECSQ(Codec):
         coarse = self._kept(x, given, for_error(given, x.size, aim))
         if coarse is None or coarse.length >= wanted:
             return coarse
+        if not finer:
+            first = for_bits(given, x.size, least)
+            finer = self._of_bits(x, given, least, first.quantizer)
         # where values repeat, a finer step may leap over what is wanted
         near = [coarse, *(c for c in finer if c.length <= _TOO_MANY * wanted)]
         return min(near, key=lambda c: abs(c.length - wanted))

@@ -125,7 +125,10 @@ def encode_framed(
 def encode_decoded(
     codec: Codec, x: F32, gain: float, rng: np.random.Generator | None = None
 ) -> tuple[BytesLike, F32]:
-    """Return what `encode_framed` does, and what `decode` makes of it."""
+    """Return what `encode_framed` does, and what `decode` makes of it.
+
+    The vector may be a read-only view of `x`.
+    """
     x = as_vector(x)
     body, decoded = codec.body_and_decoded(x, rng)
     return framed(_around(codec, x.size, body)), _checked(codec, decoded, gain)

@@ -68,7 +68,7 @@ def from_bytes(data: bytes) -> tuple[Arrays, dict[str, Any]]:
         (length,) = struct.unpack_from("<Q", data)
         header = json_value(data[8 : 8 + length])["__metadata__"]
         if _META not in header:
-            raise ValueError("another release wrote it, in another format")
+            raise ValueError("it is not in the format of this release")
         arrays, entry = load(data), header[_META]
         checksum, text = entry[:_HEX_DIGITS], entry[_HEX_DIGITS:]
         if _checksum(arrays, text) != checksum:

@@ -255,7 +255,16 @@ def test_sums_of_levels_forecast_what_every_value_does(
 
 def test_least_bits_are_met_from_either_side() -> None:
     """Where the error needs more, where `least_bits` do, and where it is about even."""
-    x = _normal(20_000) * np.exp(_normal(20_000, 1))
+    scales = np.exp(_normal(20_000, 1))
+    layers = np.repeat(np.exp(3 * _normal(20, 2)), 1_000)  # contexts code these well
+    for x in (_normal(20_000) * scales, _normal(20_000) * layers):
+        _check_least_bits(x)
+    few = np.zeros(20_000, np.float32)
+    few[::200] = _normal(100)
+    assert 8 * len(ECSQ(error=0.3, least_bits=8).encode(few)) > 4 * 100
+
+
+def _check_least_bits(x: F32) -> None:
     plain = 8 * len(ECSQ(error=0.3).encode(x)) / x.size
     for least in (0.5 * plain, 0.98 * plain, 1.02 * plain, 1.5 * plain, 4 * plain):
         _, _, lost = _coded(ECSQ(error=0.3, least_bits=least), x)

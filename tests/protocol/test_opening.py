@@ -228,7 +228,7 @@ def test_every_file_is_opened_through_one_function() -> None:
 
 def test_a_state_of_another_format_is_said_to_be_one() -> None:
     data = files.to_bytes({"x": np.arange(3)}, {"a": 1})
-    with pytest.raises(CheckpointError, match="another release wrote it"):
+    with pytest.raises(CheckpointError, match="not in the format of this release"):
         files.from_bytes(data.replace(b'"lasg-2"', b'"lasg-1"'))
 
 

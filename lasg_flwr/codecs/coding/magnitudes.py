@@ -52,9 +52,10 @@ class Magnitudes(NamedTuple):
 
     def by_level(self, step: float, rounding: float) -> F64 | None:
         """Return the three sums of each level m; None where levels are many."""
-        top = int(self.values[-1] / step + rounding) if self.values.size else 0
-        if top * _FEW > self.values.size:
+        top = self.values[-1] / step + rounding if self.values.size else 0.0
+        if not top * _FEW <= self.values.size:
             return None
+        top = int(top)
         first = (np.arange(1, top + 1) - rounding) * step
         at = np.empty(top + 2, np.intp)
         at[0], at[-1] = 0, self.values.size
