@@ -38,8 +38,10 @@ class LazyFedAvg(LasgStrategy):
         As in `FedAvg`.
     effort : {"one-run", "two-runs"} (default: "one-run")
         How often the app runs in a round. Two runs, at two models and with equal
-        batches, let a worker skip uploads (rule ``"vr"``); the app must repeat itself
-        where Python's, NumPy's and its framework's generators are seeded alike.
+        batches, let a worker skip uploads (``"vr:c=1.5,growth=0"``) and leave more out
+        of those it sends (``"ecsq:error=0.5,least_bits=2,rounds=10"``); the app must
+        repeat itself where Python's, NumPy's and its framework's generators are seeded
+        alike.
     **options
         Further arguments of `LasgStrategy`, such as ``codec="dense"``, ``seed`` or
         ``checkpoint_dir``; they win over what `effort` chooses.
