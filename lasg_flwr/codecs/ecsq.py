@@ -10,19 +10,26 @@ from ..errors import WireError
 from ..vectors import F32
 from .base import Codec
 from .coding import quantized
-from .coding.bodies import LEVELS, SPARSE, Coded, code, decode_levels, decode_sparse
+from .coding.bodies import (
+    DENSE,
+    LEVELS,
+    SPARSE,
+    ZERO,
+    Coded,
+    code,
+    decode_levels,
+    decode_sparse,
+)
 from .coding.entropy import BytesLike
 from .coding.inputs import as_vector
 from .coding.magnitudes import EXACT, Magnitudes, Quantizer, forecast, magnitudes
 from .coding.quantized import Quantized
 from .coding.step_search import for_bits, for_error, offsets_for
 
-ZERO, DENSE = 0, 1
 _TRIES, _PATIENT = 48, 8
 _MARGIN = 1e-9
 _USED_UP = 0.97
 _CORRECTIONS, _NEAR, _TOO_MANY = 3, 0.02, 1.25
-_NEGLIGIBLE = 0.02
 
 
 @dataclass(frozen=True)
@@ -142,24 +149,22 @@ class ECSQ(Codec):
     def _levels(self, x: F32, given: Magnitudes) -> Coded | None:
         """Return coded levels, if some quantizer keeps the error."""
         if self.bits is not None:
-            first = for_bits(given, x.size, self.bits)
-            found = self._of_bits(x, given, self.bits, first.quantizer)
+            start = for_bits(given, x.size, self.bits).quantizer
+            found = self._of_bits(x, given, self.bits, start)
             return found[-1] if found else None
         least = self.least_bits * min(1.0, 2 * np.count_nonzero(x) / x.size)
         wanted, finer = least * x.size / 8, list[Coded]()
-        if self.least_bits > _NEGLIGIBLE:  # they need the smaller step, most likely
-            first = for_bits(given, x.size, least)
-            if first.lost <= self.error * given.energy:
-                finer = self._of_bits(x, given, least, first.quantizer)
-                if finer and abs(finer[-1].length - wanted) < _NEAR * wanted:
-                    return finer[-1]
+        first = for_bits(given, x.size, least) if wanted > 1 else None
+        if first is not None and first.lost <= self.error * given.energy:
+            # the bits need the smaller step, most likely
+            finer = self._of_bits(x, given, least, first.quantizer)
+            if finer and abs(finer[-1].length - wanted) < _NEAR * wanted:
+                return finer[-1]
         aim = self.error if x.size <= EXACT else 0.997 * self.error
         coarse = self._kept(x, given, for_error(given, x.size, aim))
-        if coarse is None or coarse.length >= wanted:
+        if coarse is None or first is None or coarse.length >= wanted:
             return coarse
-        if not finer:
-            first = for_bits(given, x.size, least)
-            finer = self._of_bits(x, given, least, first.quantizer)
+        finer = finer or self._of_bits(x, given, least, first.quantizer)
         # where values repeat, a finer step may leap over what is wanted
         near = [coarse, *(c for c in finer if c.length <= _TOO_MANY * wanted)]
         return min(near, key=lambda c: abs(c.length - wanted))

@@ -5,8 +5,7 @@ import pytest
 
 from lasg_flwr.codecs import ECSQ, codec_from, wire
 from lasg_flwr.codecs.coding import backend, magnitudes
-from lasg_flwr.codecs.coding.bodies import LEVELS, SPARSE
-from lasg_flwr.codecs.ecsq import DENSE
+from lasg_flwr.codecs.coding.bodies import DENSE, LEVELS, SPARSE
 from lasg_flwr.errors import WireError
 from lasg_flwr.vectors import F32
 from tests.problems.codec_cases import edge_vectors, vectors

@@ -14,8 +14,8 @@ from .magnitudes import Quantizer
 from .quantized import Quantized
 from .symbols import FIRST_LONG
 
-LEVELS, SPARSE = 2, 3
-"""The first byte of either form."""
+ZERO, DENSE, LEVELS, SPARSE = range(4)
+"""The first byte of a body; the last two have levels."""
 _SPARSE_BELOW = 64
 
 

@@ -1,6 +1,11 @@
 """The step Δ of a quantizer for an error or a rate, from magnitudes alone."""
 
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
+
 from .magnitudes import EXACT, Forecast, Magnitudes, Quantizer, entropy, forecast
+
+T = TypeVar("T")
 
 _SEARCHED = 24
 _CLOSE = 0.002
@@ -34,33 +39,19 @@ def for_bits(given: Magnitudes, size: int, bits: float) -> Forecast:
     """Return the forecast of a quantizer with levels of about `bits` of entropy."""
     rounding, limit = 0.3 if bits < 1 else 0.4, bits * size
 
-    def rate(step: float) -> float:
-        return entropy(given, Quantizer(step, rounding, (0,)))
+    def at(step: float) -> _Tried[None]:
+        return _Tried(step, entropy(given, Quantizer(step, rounding, (0,))), None)
 
-    high = (12 * given.energy / size) ** 0.5
-    least = rate(high)
-    while least > limit:
-        high *= 2
-        least = rate(high)
-    low, most = high, least
+    good = at((12 * given.energy / size) ** 0.5)
+    while good.value > limit:
+        good = at(2 * good.step)
     for _ in range(_SEARCHED):
-        low, most = low / 1.5, rate(low / 1.5)
-        if most > limit:
+        bad = at(good.step / 1.5)
+        if bad.value > limit:
+            good = _closed_in(at, good, bad, limit, _NARROW)
             break
-        high, least = low, most
-    else:
-        high = low  # values so few that all fit
-    for turn in range(_SEARCHED):  # regula falsi, halving where it is slow
-        if high - low <= _NARROW * low or limit - least <= _NARROW * limit:
-            break
-        part = (limit - least) / (most - least) if turn % 3 < 2 else 0.5
-        middle = high - (high - low) * min(max(part, 0.02), 0.98)
-        bits_there = rate(middle)
-        if bits_there <= limit:
-            high, least = middle, bits_there
-        else:
-            low, most = middle, bits_there
-    return forecast(given, high, rounding, offsets_for(size))
+        good = bad  # to the end where values are so few that all fit
+    return forecast(given, good.step, rounding, offsets_for(size))
 
 
 def _usual_rounding(error: float) -> float:
@@ -72,23 +63,42 @@ def _largest(
 ) -> Forecast:
     """Return the forecast of the largest step found that loses at most `allowed`."""
 
-    def at(step: float) -> Forecast:
-        return forecast(given, step, rounding, most)
+    def at(step: float) -> _Tried[Forecast]:
+        made = forecast(given, step, rounding, most)
+        return _Tried(step, made.lost, made)
 
     good = at(step)
-    while good.lost > allowed and good.quantizer.step > _TINY:
-        good = at(good.quantizer.step / 2)
-    bad = at(1.5 * good.quantizer.step)
-    while bad.lost <= allowed:
-        good, bad = bad, at(1.5 * bad.quantizer.step)
+    while good.value > allowed and good.step > _TINY:
+        good = at(good.step / 2)
+    bad = at(1.5 * good.step)
+    while bad.value <= allowed:
+        good, bad = bad, at(1.5 * bad.step)
+    return _closed_in(at, good, bad, allowed, _CLOSE).made
+
+
+class _Tried(NamedTuple, Generic[T]):
+    """A step, what it loses or takes, and what that was found from."""
+
+    step: float
+    value: float
+    made: T
+
+
+def _closed_in(
+    at: Callable[[float], _Tried[T]],
+    good: _Tried[T],
+    bad: _Tried[T],
+    limit: float,
+    close: float,
+) -> _Tried[T]:
+    """Return a step between the two whose value is at most `limit`, and near it."""
     for turn in range(_SEARCHED):  # regula falsi, halving where it is slow
-        a, b = good.quantizer.step, bad.quantizer.step
-        room, excess = allowed - good.lost, bad.lost - allowed
-        if room <= _CLOSE * allowed or b - a <= _NARROW * a:
+        room, excess, gap = limit - good.value, bad.value - limit, bad.step - good.step
+        if room <= close * limit or abs(gap) <= _NARROW * min(good.step, bad.step):
             break
         part = room / (room + excess) if turn % 3 < 2 else 0.5
-        middle = at(a + (b - a) * min(max(part, 0.02), 0.98))
-        if middle.lost <= allowed:
+        middle = at(good.step + gap * min(max(part, 0.02), 0.98))
+        if middle.value <= limit:
             good = middle
         else:
             bad = middle
