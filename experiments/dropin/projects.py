@@ -1,6 +1,5 @@
 """The projects of this folder, plain and lazy, as folders and as loaded apps."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -25,13 +24,8 @@ FRAMEWORKS = {
 }
 """Smaller projects, by the module that each of them needs."""
 DIFF = "lazy.diff"
-CHANGES = {"lazy": "", "two-runs": 'effort="two-runs", seed=config["seed"],'}
-VARIANTS = ("plain", *CHANGES)
-CHOICE = "LazyFedAvg("
-"""What the diffs put in the place of FedAvg; a variant's arguments come after it."""
-BY_ROUND = re.compile(r"(torch\.manual_seed\().*server.round.*\)")
-BY_STRATEGY = r'\1config["lasg-seed"])'
-"""How a client seeds itself, and how it must where it runs twice on equal batches."""
+VARIANTS = {"plain": (), "lazy": (DIFF,), "two-runs": (DIFF, "two-runs.diff")}
+"""What is applied to a project, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +41,12 @@ class Apps:
 def copy_project(project: str, variant: str, folder: Path) -> Path:
     """Copy a project to a new `folder`, and make it lazy if `variant` says so."""
     source = FOLDER / project
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", DIFF))
-    if variant != "plain":
-        diff = (source / DIFF).read_text()
-        diff = diff.replace(CHOICE, CHOICE + CHANGES[variant])
-        command = ["git", "apply", "-"]
-        subprocess.run(command, input=diff, text=True, cwd=folder, check=True)
-    if variant == "two-runs":
-        (client,) = folder.glob("*/client_app.py")
-        text, found = BY_ROUND.subn(BY_STRATEGY, client.read_text())
-        if found != 1:
-            raise ValueError(f"{source}: {found} places where the client seeds itself")
-        client.write_text(text)
+    shutil.copytree(
+        source, folder, ignore=shutil.ignore_patterns("__pycache__", "*.diff")
+    )
+    for diff in VARIANTS[variant]:
+        command = ["git", "apply", str(source / diff)]
+        subprocess.run(command, cwd=folder, check=True)
     return folder
 
 

@@ -16,7 +16,6 @@ from flwr.server.strategy import FedAvg as LegacyFedAvg
 from flwr.serverapp.strategy import FedAvg
 
 from experiments.dropin.projects import (
-    CHOICE,
     DIFF,
     FOLDER,
     PROJECTS,
@@ -156,7 +155,7 @@ def test_two_lines_and_their_imports_are_the_difference(project: str) -> None:
     code = [line for line in added if line not in imports]
     assert len(code) == 2
     assert sum("mods=[lasg_mod]" in line for line in code) == 1
-    assert sum(CHOICE in line for line in code) == 1
+    assert sum("LazyFedAvg(" in line for line in code) == 1
     assert len([line for line in removed if not line.startswith("from ")]) == 2
 
 
