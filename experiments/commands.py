@@ -26,7 +26,7 @@ from .run import RULES, SPARSE, Run
 from .table import comparison_table
 from .training import check, task_of
 
-METHODS = "sgd,lag,wk1,wk2,ps,pse"
+METHODS = "sgd,lag,wk1,wk2,ps,pse,vr"
 _NETWORK: dict[str, Any] = {"learning_rate": 0.05, "max_delay": 50}
 DEFAULTS = {
     "digits": Run(batch_size=32),
